@@ -1,0 +1,316 @@
+"""Find and check cards: what is known beforehand of methods, tasks, data sets and suites.
+
+Cards are TOML files in ``registry/`` and ``suites/``, in the folders of ``VLBENCH_CARDS``, and in installed
+packages that name themselves under the entry point ``vlbench.cards``. All come through this one door; two
+cards of one name are an error. Code is imported only when a card's ``code`` is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import tomllib
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from vlbench.paths import card_folder, user_cards
+from vlbench.recipe import Recipe
+from vlbench.types import BadData, Fault, Form, Misuse, nearest
+
+
+class _Card(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str = ""
+    """The file's name without .toml."""
+    path: str = ""
+    """Where the card was read."""
+
+
+class Paper(BaseModel):
+    """Where a method or data set is published."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    title: str
+    authors: str
+    year: int
+    url: str
+
+
+class Checkpoint(BaseModel):
+    """An official checkpoint: where it is and how its names map on ours."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: str
+    url: str
+    file: str
+    """Where to put it below the data folder."""
+    names: str
+    """The rename table in registry/weights."""
+    task: str = ""
+    size: str = "base"
+    bytes: int = 0
+    sha256: str = ""
+    note: str = ""
+
+
+class Departure(BaseModel):
+    """Where we knowingly differ from the paper or the authors' code."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    what: str
+    why: str
+
+
+class ModelCard(_Card):
+    """A published method."""
+
+    name: str
+    code: str
+    paper: Paper
+    about: str
+    official: str = ""
+    """The authors' repository."""
+    licence: str = ""
+    sees: Literal["regions", "pixels"]
+    tokeniser: str
+    published: str = ""
+    """The method's name in registry/published."""
+    modules: dict[str, str] = {}
+    """Vision encoder, text encoder, fusion, decoder, objectives: one line each."""
+    sizes: dict[str, dict[str, int | float | bool]] = {}
+    pretrain: dict[str, Any] = {}
+    finetune: dict[str, dict[str, Any]] = {}
+    checkpoint: tuple[Checkpoint, ...] = ()
+    departure: tuple[Departure, ...] = ()
+
+
+class TaskCard(_Card):
+    """A benchmark: what is asked and how it is scored."""
+
+    name: str
+    code: str
+    form: Form
+    metric: str
+    """The main metric."""
+    about: str
+    datasets: tuple[str, ...]
+    published: str = ""
+    """The task's name in registry/published."""
+
+
+class DataFile(BaseModel):
+    """One official file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: str
+    role: Literal["questions", "annotations", "images", "features", "ids", "pairs"]
+    split: str = ""
+    bytes: int = 0
+    sha256: str = ""
+    url: str = ""
+    note: str = ""
+
+
+class Split(BaseModel):
+    """A named part of a data set."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    of: str = ""
+    """The official split it is a part of."""
+    images: int = 0
+    examples: int = 0
+    public: bool = True
+    """Whether its answers are public."""
+    published: str = ""
+    """The split's name in registry/published."""
+    note: str = ""
+
+
+class DatasetCard(_Card):
+    """Where examples come from."""
+
+    name: str
+    about: str
+    home: str
+    licence: str
+    paper: Paper | None = None
+    layout: str
+    """How the files are read; a reader of the task's module."""
+    package: str = ""
+    """The Python package the data travels in, where there is one."""
+    folder: str = ""
+    """Its folder below the data folder."""
+    published: str = ""
+    """The data set's name in registry/published."""
+    scorer: str
+    """The version of the scorer its numbers are given in."""
+    answer_count: int = 1
+    """An answer enters the answer list from this many questions on."""
+    answer_splits: tuple[str, ...] = ("train",)
+    """The splits the answer list is made from."""
+    tokeniser: str = ""
+    """``train`` where the texts that ship are what words are learned from; empty = the method's."""
+    splits: dict[str, Split]
+    file: tuple[DataFile, ...] = ()
+
+
+class SuiteCard(_Card):
+    """What is run together, at which budget."""
+
+    about: str
+    expect: str = ""
+    """What to expect: time and scores."""
+    datasets: dict[str, str] = {}
+    """Task -> data set."""
+    all: dict[str, Any] = {}
+    tasks: dict[str, dict[str, Any]] = {}
+    methods: dict[str, dict[str, Any]] = {}
+    pairs: dict[str, dict[str, Any]] = Field(default={})
+    """``method/task`` -> recipe values; later of these four wins."""
+
+
+Card = TypeVar("Card", bound=_Card)
+_FOLDERS: dict[type[_Card], tuple[str, str, str]] = {
+    ModelCard: ("registry/models", "method", "methods"),
+    TaskCard: ("registry/tasks", "task", "tasks"),
+    DatasetCard: ("registry/datasets", "data set", "datasets"),
+    SuiteCard: ("suites", "suite", "suites"),
+}
+
+
+def _roots() -> list[Path]:
+    roots = [card_folder("registry").parent, *user_cards()]
+    for entry in entry_points(group="vlbench.cards"):
+        spec = importlib.util.find_spec(entry.value)
+        roots += [Path(place) for place in (spec.submodule_search_locations or [])] if spec else []
+    return roots
+
+
+@cache
+def _card_files(kind: type[_Card]) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for root in _roots():
+        for path in sorted((root / _FOLDERS[kind][0]).glob("*.toml")):
+            if path.stem in found:
+                raise Misuse(
+                    f"two {_FOLDERS[kind][1]} cards are called '{path.stem}': {found[path.stem]} and {path}",
+                    "rename one of the two files",
+                )
+            found[path.stem] = path
+    return found
+
+
+def card_names(kind: type[_Card]) -> list[str]:
+    """List the names of all cards of a kind, in order."""
+    return sorted(_card_files(kind))
+
+
+def read_card(kind: type[Card], path: Path) -> Card:
+    """Read and check one card file; BadData with the key that is wrong."""
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        card = kind.model_validate({**values, "id": path.stem, "path": str(path)})
+    except OSError as error:
+        raise BadData(f"cannot read {path}: {error.strerror}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise BadData(f"{path}: not TOML: {error}") from None
+    except ValidationError as error:
+        raise BadData(f"{path}: {_card_fault(kind, error)}") from None
+    if isinstance(card, SuiteCard):
+        _check_keys(path, [("all", card.all)], card.tasks, card.methods, card.pairs)
+    if isinstance(card, ModelCard):
+        _check_keys(path, [], {f"finetune.{name}": entry for name, entry in card.finetune.items()})
+    return card
+
+
+def _card_fault(kind: type[_Card], error: ValidationError) -> str:
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        known = _keys_beside(kind, first["loc"])
+        return f"'{place}' is not a key of a {_FOLDERS[kind][1]} card; {nearest(str(first['loc'][-1]), known)}"
+    return f"{place}: {first['msg'].lower()}"
+
+
+def _keys_beside(kind: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
+    """List the keys that could have stood where an unknown one stands."""
+    model: Any = kind
+    for part in place[:-1]:
+        if isinstance(part, int) or not hasattr(model, "model_fields") or part not in model.model_fields:
+            continue
+        inside = str(model.model_fields[part].annotation)
+        named = {c.__name__: c for c in (Paper, Checkpoint, Departure, DataFile, Split)}
+        model = next((c for name, c in named.items() if f".{name}" in inside or name == inside), model)
+    return list(getattr(model, "model_fields", {}))
+
+
+def _check_keys(path: Path, entries: list[tuple[str, dict[str, Any]]], *groups: dict[str, dict[str, Any]]) -> None:
+    for name, entry in [*entries, *(item for group in groups for item in group.items())]:
+        for key in entry:
+            if key not in Recipe.model_fields:
+                known = nearest(key, list(Recipe.model_fields))
+                raise BadData(f"{path}: [{name}] '{key}' is not a recipe key; {known}")
+
+
+@cache
+def find(kind: type[Card], name: str) -> Card:
+    """Find a card by name; Misuse with the nearest name where there is none."""
+    files = _card_files(kind)
+    if name not in files:
+        what, many = _FOLDERS[kind][1:]
+        raise Misuse(f"no {what} is called '{name}'; {nearest(name, list(files))}", f"see: vlbench list {many}")
+    return read_card(kind, files[name])
+
+
+def find_suite(name: str) -> SuiteCard:
+    """Find a suite by name or by the path of its file."""
+    return read_card(SuiteCard, Path(name)) if name.endswith(".toml") else find(SuiteCard, name)
+
+
+def cards(kind: type[Card]) -> list[Card]:
+    """Read all cards of a kind."""
+    return [find(kind, name) for name in card_names(kind)]
+
+
+def load_code(code: str, base: type[Any] | None = None) -> type[Any]:
+    """Turn ``module:Class``, or the path of a .py file that holds one subclass of ``base``, into the class."""
+    if code.endswith(".py"):
+        return _class_in_file(Path(code), base)
+    module, _, name = code.partition(":")
+    try:
+        found: type[Any] = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise Fault(f"the card's code '{code}' cannot be loaded: {error}") from error
+    return found
+
+
+def _class_in_file(path: Path, base: type[Any] | None) -> type[Any]:
+    if not path.is_file():
+        raise Misuse(f"there is no file {path}")
+    spec = importlib.util.spec_from_file_location(path.stem.replace("-", "_"), path)
+    assert spec is not None  # a .py file always has a loader
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        line = getattr(error, "lineno", None)
+        place = f"{path}, line {line}" if line else str(path)
+        raise Fault(f"{place}: {type(error).__name__}: {error}", "the file must import without errors") from error
+    found = [
+        value
+        for value in vars(module).values()
+        if inspect.isclass(value)
+        and value.__module__ == module.__name__
+        and (base is None or (issubclass(value, base) and value is not base))
+    ]
+    if len(found) != 1:
+        wanted = base.__name__ if base else "a class"
+        raise Misuse(f"{path} holds {len(found)} subclasses of {wanted}; it must hold one")
+    return found[0]

@@ -1,0 +1,1 @@
+"""The two loops and what they need; knows tensors, not methods or tasks."""

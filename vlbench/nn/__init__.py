@@ -1,0 +1,1 @@
+"""Bricks that methods are built of; knows torch only."""

@@ -1,0 +1,1 @@
+"""Proof of fidelity: recorded cases of the authors' own code, read and rerun."""

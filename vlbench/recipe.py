@@ -1,0 +1,114 @@
+"""The recipe of one run: about thirty plain values, and where each came from.
+
+Three layers, later wins: the defaults below, the method's card (``[finetune.TASK]``), then the suite's entry
+and what was typed with ``--set``. There is no inheritance between files and no code in them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from vlbench.types import Misuse, nearest
+
+
+class Recipe(BaseModel):
+    """Everything that decides the outcome of a run; an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str = Field(description="method card, or the path of a .py file with a Model")
+    task: str = Field(description="task card, or the path of a .py file with a Task")
+    dataset: str = Field("", description="data set card the examples come from")
+    suite: str = Field("quick", description="suite the run belongs to")
+    size: str = Field("base", description="named size on the method's card")
+    start: str = Field("published", description="scratch, published, run:ID or a checkpoint file")
+    seed: int = Field(0, ge=0, description="initial weights, order of examples, dropout")
+    limit: int = Field(0, ge=0, description="use only the first N examples of each split; 0 = all")
+    train_splits: tuple[str, ...] = Field(("train",), description="splits to train on")
+    evaluate_splits: tuple[str, ...] = Field(("val",), description="splits to answer and score")
+    controls: tuple[str, ...] = Field(
+        ("prior", "question-only", "image-shuffled"), description="baselines that show what the model looks at"
+    )
+    scorer: str = Field("", description="version of the scorer; empty = the task's official one")
+    steps: int = Field(0, ge=0, description="optimiser steps; 0 = from epochs; both 0 = evaluate only")
+    epochs: float = Field(0.0, ge=0, description="passes over the training examples, used where steps is 0")
+    batch: int = Field(256, ge=1, description="examples an optimiser step sees, over all processes")
+    accumulate: int = Field(1, ge=1, description="parts a batch is computed in, to save memory; same result")
+    evaluate_batch: int = Field(1024, ge=1, description="examples a forward pass answers")
+    rate: float = Field(5e-5, gt=0, description="peak learning rate")
+    warmup: float = Field(0.1, ge=0, le=1, description="share of the steps in which the rate rises from 0")
+    schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="how the rate falls after warm-up")
+    final_rate: float = Field(0.0, ge=0, le=1, description="rate at the end, as a share of the peak")
+    decay: float = Field(0.01, ge=0, description="decoupled weight decay")
+    decay_all: bool = Field(False, description="decay biases and normalisation weights too")
+    beta1: float = Field(0.9, ge=0, lt=1, description="AdamW: decay of the mean gradient")
+    beta2: float = Field(0.999, ge=0, lt=1, description="AdamW: decay of the mean squared gradient")
+    epsilon: float = Field(1e-8, gt=0, description="AdamW: added to the denominator")
+    bias_correction: bool = Field(True, description="AdamW; BERT's first optimiser had none")
+    clip: float = Field(1.0, ge=0, description="largest gradient norm; 0 = no clipping")
+    dropout: float = Field(0.1, ge=0, lt=1, description="dropout, at the places the paper has it")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="auto = bf16 on a GPU, else fp32")
+    compile: Literal["auto", "on", "off"] = Field("auto", description="torch.compile; auto = on a GPU, if it pays")
+    tokeniser: str = Field("", description="empty = the method's; train = WordPiece from the training texts")
+    vocabulary: int = Field(2000, ge=16, description="largest trained vocabulary")
+    text_length: int = Field(20, ge=3, description="word pieces of a text, [CLS] and [SEP] included")
+    image_size: int = Field(0, ge=0, description="pixels; 0 = the method's own")
+    regions: int = Field(36, ge=1, description="most regions of an image")
+    by_length: bool = Field(True, description="put texts of like length into one batch")
+    by_image: bool = Field(False, description="put the questions of an image into one batch; it is encoded once")
+    answer_count: int = Field(0, ge=0, description="an answer enters the list from this count on; 0 = the data set's")
+    workers: int = Field(-1, ge=-1, description="processes that prepare batches; -1 = by itself")
+    save_every: int = Field(0, ge=0, description="steps between checkpoints; 0 = about twenty in a run")
+    log_every: int = Field(20, ge=1, description="steps between lines in log.jsonl")
+
+    def digest(self) -> str:
+        """Name the recipe by its content: 8 hex digits, the same on every machine."""
+        text = json.dumps(self.model_dump(mode="json", exclude={"log_every", "save_every"}), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+Layer = tuple[str, Mapping[str, Any]]
+"""Where values come from (a file, ``--set``), and the values."""
+
+
+def resolve(layers: list[Layer]) -> tuple[Recipe, dict[str, str]]:
+    """Lay the layers over the defaults, later wins; return the recipe and the origin of each value.
+
+    Raises Misuse for an unknown key (with the nearest one) or a value of the wrong kind.
+    """
+    values: dict[str, Any] = {}
+    origins = dict.fromkeys(Recipe.model_fields, "default")
+    for origin, layer in layers:
+        for key, value in layer.items():
+            if key not in Recipe.model_fields:
+                raise Misuse(f"{origin}: '{key}' is not a recipe key; {nearest(key, list(Recipe.model_fields))}")
+            if key in ("steps", "epochs"):  # whichever a later layer names replaces both
+                values.pop("epochs" if key == "steps" else "steps", None)
+            values[key], origins[key] = value, origin
+    try:
+        return Recipe.model_validate(values), origins
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = str(first["loc"][0])
+        raise Misuse(
+            f"{origins.get(key, 'recipe')}: {key} = {first.get('input')!r} does not fit: {first['msg'].lower()}",
+            f"{key}: {Recipe.model_fields[key].description}" if key in Recipe.model_fields else "",
+        ) from None
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """Read one ``--set key=value``; lists are written a,b,c."""
+    key, mark, value = text.partition("=")
+    key = key.strip().replace("-", "_")
+    if not mark or not key:
+        raise Misuse(f"--set wants key=value, not '{text}'")
+    if key not in Recipe.model_fields:
+        raise Misuse(f"--set: '{key}' is not a recipe key; {nearest(key, list(Recipe.model_fields))}")
+    if "tuple" in str(Recipe.model_fields[key].annotation):
+        return key, tuple(part for part in value.split(",") if part)
+    return key, value

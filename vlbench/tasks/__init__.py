@@ -1,0 +1,1 @@
+"""One benchmark family a file: which examples, and how answers are scored. No torch."""

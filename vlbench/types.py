@@ -1,0 +1,157 @@
+"""What crosses the borders between parts: a few small types, and the errors a user may see.
+
+Nothing here imports torch, so that commands which only read cards and records answer at once.
+Shapes: P pairs of an image and a text, I distinct images, T distinct texts, R regions, L words, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+Form: TypeAlias = Literal["classify", "compare", "choose", "point", "match", "write"]
+Box: TypeAlias = tuple[float, float, float, float]
+
+
+class Fault(Exception):
+    """Something the user can act on: one line says what is wrong, one what to do next.
+
+    ``code`` is the exit code of the command line (1 could not be done, 2 wrong usage, 3 bad data).
+    """
+
+    code = 1
+
+    def __init__(self, wrong: str, todo: str = "") -> None:
+        super().__init__(wrong)
+        self.wrong, self.todo = wrong, todo
+
+    def __str__(self) -> str:
+        return f"{self.wrong}\n{self.todo}" if self.todo else self.wrong
+
+
+class Misuse(Fault):
+    """The command was typed wrongly: an unknown name, key or option."""
+
+    code = 2
+
+
+class BadData(Fault):
+    """Data, features or a checkpoint failed verification."""
+
+    code = 3
+
+
+class Vectors(NamedTuple):
+    """Embeddings of images and texts for retrieval, as numpy arrays [N, D]."""
+
+    image: np.ndarray | None
+    text: np.ndarray | None
+
+
+Answer: TypeAlias = int | str | tuple[str, ...] | Mapping[str, float] | Box | Vectors
+"""A label, a text, reference captions, soft labels, a box, or (for retrieval) embeddings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One thing asked of a model, with its answer where that is public."""
+
+    id: str
+    images: tuple[str, ...]
+    """Keys in the image store: one, or two for NLVR2."""
+    texts: tuple[str, ...]
+    """One, or the K candidates of a choice."""
+    answer: Answer | None = None
+    boxes: tuple[Box, ...] = ()
+    """Candidate regions, where the task supplies them."""
+
+
+class RegionLabels(NamedTuple):
+    """What a detector said of each region, for masked object prediction; -1 where it said nothing."""
+
+    objects: Tensor
+    """[I, R] class numbers."""
+    object_confidence: Tensor
+    """[I, R] 0 to 1."""
+    attributes: Tensor
+    """[I, R] attribute numbers."""
+    attribute_confidence: Tensor
+    """[I, R] 0 to 1."""
+
+
+class Image(NamedTuple):
+    """The images of a batch, each held once however many pairs show it."""
+
+    values: Tensor
+    """Pixels [I, 3, H, W] or region features [I, R, F]."""
+    boxes: Tensor | None = None
+    """[I, R, 4]: x1, y1, x2, y2 from 0 to 1."""
+    mask: Tensor | None = None
+    """[I, R], True where a region exists."""
+    labels: RegionLabels | None = None
+    rows: Tensor | None = None
+    """[P]: which image each pair shows; None when pair i shows image i."""
+
+
+class Text(NamedTuple):
+    """The texts of a batch, each held once however many pairs use it."""
+
+    tokens: Tensor
+    """[T, L]."""
+    mask: Tensor
+    """[T, L], True where a token exists."""
+    rows: Tensor | None = None
+    """[P]: which text each pair has; None when pair i has text i."""
+
+
+class States(NamedTuple):
+    """What a model makes of P pairs."""
+
+    text: Tensor
+    """[P, L, D]."""
+    image: Tensor
+    """[P, R, D]."""
+    pooled: Tensor
+    """[P, D]: what the paper feeds to its classifier."""
+
+
+class Batch(NamedTuple):
+    """B examples laid out as P = B x images x texts pairs."""
+
+    ids: tuple[str, ...]
+    image: Image
+    text: Text
+    target: Tensor | None = None
+    """Soft scores [B, answers] (float) or labels [B] (integer); None where answers are not public."""
+    fold: tuple[int, int] = (1, 1)
+    """Images and texts an example has."""
+
+
+class Progress(Protocol):
+    """Shows how far long work is."""
+
+    def __call__(self, done: int, total: int, what: str) -> None:
+        """Say that ``done`` of ``total`` is done."""
+
+
+def quiet(done: int, total: int, what: str) -> None:
+    """Show nothing: the progress of work nobody watches."""
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """Return ``; did you mean X?`` where a known name is close to a mistyped one, else the choice."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(name.lower(), [k.lower() for k in known], n=1, cutoff=0.5)
+    if close:
+        return f"did you mean '{next(k for k in known if k.lower() == close[0])}'?"
+    return f"known: {', '.join(sorted(known)[:20])}" if known else "none is known"
+
+
+Log: TypeAlias = Callable[[Mapping[str, object]], None]
+"""Takes one event of a run (see tracking.py)."""
