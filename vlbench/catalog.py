@@ -156,6 +156,8 @@ class DatasetCard(_Card):
     """The splits the answer list is made from."""
     tokeniser: str = ""
     """``train`` where the texts that ship are what words are learned from; empty = the method's."""
+    recipe: dict[str, Any] = {}
+    """Recipe values that any method has on it, such as its usual splits."""
     splits: dict[str, Split]
     file: tuple[DataFile, ...] = ()
 
@@ -172,7 +174,7 @@ class SuiteCard(_Card):
     tasks: dict[str, dict[str, Any]] = {}
     methods: dict[str, dict[str, Any]] = {}
     pairs: dict[str, dict[str, Any]] = Field(default={})
-    """``method/task`` -> recipe values; later of these four wins."""
+    """``method/task`` -> recipe values. Of these four the later wins; a data set may stand for the task."""
 
 
 Card = TypeVar("Card", bound=_Card)
@@ -224,6 +226,8 @@ def read_card(kind: type[Card], path: Path) -> Card:
         raise BadData(f"{path}: {_card_fault(kind, error)}") from None
     if isinstance(card, SuiteCard):
         _check_keys(path, [("all", card.all)], card.tasks, card.methods, card.pairs)
+    if isinstance(card, DatasetCard):
+        _check_keys(path, [("recipe", card.recipe)])
     if isinstance(card, ModelCard):
         _check_keys(path, [], {f"finetune.{name}": entry for name, entry in card.finetune.items()})
     return card

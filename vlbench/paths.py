@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,10 +57,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Whatever happens inside (a crash, a full disk, a kill), ``path`` is either the old file or the whole
     new one. Works for a folder too, if the block makes a folder of that name.
     """
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=make_folder(path.parent))
-    os.close(handle)
-    part = Path(name)
-    part.unlink()
+    part = make_folder(path.parent) / f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part"
     try:
         yield part
         if part.is_dir() and path.is_dir():

@@ -107,6 +107,8 @@ class Text(NamedTuple):
     """[T, L], True where a token exists."""
     rows: Tensor | None = None
     """[P]: which text each pair has; None when pair i has text i."""
+    segments: Tensor | None = None
+    """[T, L]: 0 or 1, where a text has two parts; None when it has one."""
 
 
 class States(NamedTuple):
@@ -130,6 +132,13 @@ class Batch(NamedTuple):
     """Soft scores [B, answers] (float) or labels [B] (integer); None where answers are not public."""
     fold: tuple[int, int] = (1, 1)
     """Images and texts an example has."""
+
+
+class Given(NamedTuple):
+    """A model's answer to one example, and how sure it is."""
+
+    answer: Answer
+    probability: float | None = None
 
 
 class Progress(Protocol):

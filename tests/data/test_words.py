@@ -1,0 +1,192 @@
+"""Words: the same vocabulary everywhere, and cutting as BERT does it."""
+
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vlbench.data.words import SPECIAL, Words, pretrained_words, read_words, train_words
+from vlbench.types import BadData, Fault
+
+TEXTS = [
+    "What color is the triangle?",
+    "Is there a yellow circle in the image?",
+    "What shape is present? Is it not a circle?",
+    "Does the image not contain a teal rectangle?",
+]
+_PRINT = """
+import sys
+from vlbench.data.words import train_words
+texts = sys.stdin.read().splitlines()
+if len(sys.argv) > 1:
+    texts = list(set(texts)) * int(sys.argv[1])
+print(train_words(texts, 300).identity)
+"""
+
+
+def fresh(seed: str, *, threads: str, shuffled: bool = False) -> str:
+    """Train in a fresh process with another hash seed, and say what came out."""
+    text = "\n".join(f"{word} word{n % 7} {word[::-1]}" for n, word in enumerate(sorted(dir(str) + dir(int))))
+    environment = {
+        **os.environ,
+        "PYTHONHASHSEED": seed,
+        "RAYON_NUM_THREADS": threads,
+        "TOKENIZERS_PARALLELISM": "true",
+    }
+    command = [sys.executable, "-c", _PRINT, *(["1"] if shuffled else [])]
+    done = subprocess.run(command, input=text, env=environment, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_fresh_processes_learn_the_same() -> None:
+    first = fresh("1", threads="1")
+    assert len(first) == 64
+    assert first == fresh("2", threads="2")
+
+
+def test_order_of_texts_changes_nothing() -> None:
+    # a set's order hangs on the hash seed
+    assert fresh("3", threads="1", shuffled=True) == fresh("4", threads="1", shuffled=True)
+    assert train_words(TEXTS, 200).identity == train_words(TEXTS[::-1], 200).identity
+
+
+def test_a_learned_vocabulary_is_what_the_rule_says() -> None:
+    words = train_words(["aab aab ab", "zq"], 100)
+    # joins: a + ##b comes once, a + ##a twice, ##a + ##b twice; of the two, "##a" sorts first
+    pieces = words._text.split()
+    assert pieces == [*SPECIAL, "##a", "##b", "##q", "a", "z", "##ab", "aab"]
+    assert words.vocabulary == len(pieces)
+    assert (words.padding, words.unknown, words.cls, words.sep, words.mask) == (0, 1, 2, 3, 4)
+
+
+@pytest.mark.parametrize("size", [16, 20, 40, 100])
+def test_size_is_a_limit(size: int) -> None:
+    words = train_words(TEXTS * 3, size)
+    assert words.vocabulary <= size
+    assert all(0 <= number < size for ids in words.encode(TEXTS, 99) for number in ids)
+
+
+def test_frequent_words_become_one_piece() -> None:
+    words = train_words(TEXTS * 2, 1000)
+    assert [len(ids) for ids in words.encode(["triangle", "YELLOW circle", "Is it?"], 20)] == [3, 4, 5]
+    assert words.decode(words.encode(["Teal   rectangle"], 20)[0]) == "teal rectangle"
+    assert words.encode(["☃"], 9) == [[words.cls, words.unknown, words.sep]]
+
+
+@settings(max_examples=100, deadline=None)
+@given(text=st.text(max_size=60), length=st.integers(2, 12))
+def test_every_text_is_cut_to_length(text: str, length: int) -> None:
+    words = train_words(TEXTS, 60)
+    whole, cut = words.encode([text], 10_000)[0], words.encode([text], length)[0]
+    assert whole[0] == words.cls
+    assert cut[-1] == whole[-1] == words.sep
+    assert cut[:-1] == whole[:-1][: length - 1]
+    assert len(cut) == min(length, len(whole))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    names=st.lists(st.sampled_from(sorted({w for t in TEXTS for w in t.lower().replace("?", "").split()})))
+)
+def test_round_trip(names: list[str]) -> None:
+    words = train_words(TEXTS, 90)
+    assert words.decode(words.encode([" ".join(names)], 500)[0]) == " ".join(names)
+
+
+def test_decode_stops_at_the_end() -> None:
+    words = train_words(TEXTS * 2, 1000)
+    circle = words.encode(["circle"], 5)[0][1]
+    assert words.decode([words.cls, circle, words.padding, words.mask, words.sep, circle]) == "circle"
+    assert words.decode([circle, circle]) == "circle circle"
+    assert words.decode([]) == ""
+
+
+def test_saved_words_are_the_same(tmp_path: Path) -> None:
+    words = train_words(TEXTS, 80)
+    words.save(tmp_path / "run" / "vocab.txt")
+    again = read_words(tmp_path / "run" / "vocab.txt")
+    assert again.identity == words.identity
+    assert again.encode(TEXTS, 20) == words.encode(TEXTS, 20)
+    assert pickle.loads(pickle.dumps(words)).encode(TEXTS, 20) == words.encode(TEXTS, 20)
+
+
+@pytest.mark.parametrize(
+    ("content", "wrong"),
+    [
+        (b"[PAD]\nx\n", "no line is .UNK."),
+        (b"[UNK]\nx\nx\n", "two lines are alike"),
+        (b"[UNK]\nx\n", "none of its tokens is"),
+        (b'{"model": 3}', "not a tokenizer.json"),
+        (b"\xff\xfe\x00", "not UTF-8"),
+        (b"", "no line"),
+    ],
+)
+def test_a_wrong_vocabulary_is_named(tmp_path: Path, content: bytes, wrong: str) -> None:
+    (tmp_path / "vocab.txt").write_bytes(content)
+    with pytest.raises(BadData, match=rf"vocab\.txt.*{wrong}"):
+        read_words(tmp_path / "vocab.txt")
+    with pytest.raises(BadData, match="cannot read"):
+        read_words(tmp_path / "none.txt")
+
+
+@pytest.mark.parametrize("capital", [False, True])
+def test_published_vocabulary_cuts_like_transformers(tmp_path: Path, capital: bool) -> None:
+    transformers = pytest.importorskip("transformers")
+    pieces = [
+        *SPECIAL,
+        "un",
+        "##aff",
+        "##able",
+        "the",
+        "café",
+        "cafe",
+        "Paris" if capital else "paris",
+        ",",
+        "中",
+    ]
+    place = tmp_path / "tokenisers" / "bert-tiny"
+    place.mkdir(parents=True)
+    (place / "vocab.txt").write_text("\n".join(pieces) + "\n", encoding="utf-8")
+    words = pretrained_words("bert-tiny", tmp_path)
+    official = transformers.BertTokenizer(vocab=str(place / "vocab.txt"), do_lower_case=not capital)
+    texts = ["The unaffable Café, Paris", "the 中 paris", "", "un\u00a0\taffable\u200b ,,"]
+    assert words.encode(texts, 50) == official(texts)["input_ids"]
+    assert len(words.encode(["the paris"], 50)[0]) == 4
+
+
+def test_a_tokenizer_json_works_too(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    cutter = Tokenizer(
+        models.WordLevel({"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "<mask>": 4, "cat": 5}, "<unk>")
+    )
+    cutter.pre_tokenizer = pre_tokenizers.Whitespace()
+    cutter.enable_truncation(3)
+    place = tmp_path / "tokenisers" / "other"
+    place.mkdir(parents=True)
+    cutter.save(str(place / "tokenizer.json"))
+    words = pretrained_words("other", tmp_path)
+    assert words.encode(["cat dog cat cat cat"], 20) == [[0, 5, 3, 5, 5, 5, 2]]
+    assert (words.padding, words.mask, words.vocabulary) == (1, 4, 6)
+    words.save(tmp_path / "words")
+    assert read_words(tmp_path / "words").identity == words.identity
+
+
+def test_absent_words_say_where_to_get_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    with pytest.raises(Fault, match="not on this machine") as fault:
+        pretrained_words("bert-nowhere", tmp_path)
+    assert str(tmp_path / "tokenisers" / "bert-nowhere") in fault.value.todo
+    assert "huggingface.co/google-bert/bert-nowhere" in fault.value.todo
+
+
+def test_words_without_unknown_roles() -> None:
+    words = Words("[UNK]\n[CLS]\n[SEP]\ncat\n")
+    assert (words.padding, words.mask) == (0, 0)
+    assert words.encode(["cat"], 5) == [[1, 3, 2]]

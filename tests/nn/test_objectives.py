@@ -1,0 +1,86 @@
+"""Every loss against a slow plain version, over a grid of sizes."""
+
+import math
+
+import pytest
+import torch
+
+from vlbench.nn import objectives
+from vlbench.nn.masking import IGNORED
+
+SIZES = [(1, 1, 2), (3, 4, 5), (6, 2, 9)]
+
+
+def cross_entropy(logits: list[float], label: int) -> float:
+    top = max(logits)
+    return top + math.log(sum(math.exp(v - top) for v in logits)) - logits[label]
+
+
+@pytest.mark.parametrize(("pairs", "length", "classes"), SIZES)
+def test_masked_lm(pairs: int, length: int, classes: int) -> None:
+    torch.manual_seed(pairs)
+    logits = torch.randn(pairs, length, classes)
+    labels = torch.randint(-1, classes, (pairs, length))
+    labels[0, 0] = 0
+    each = [
+        cross_entropy(logits[p, w].tolist(), int(labels[p, w]))
+        for p in range(pairs) for w in range(length) if labels[p, w] != IGNORED
+    ]  # fmt: skip
+    made = objectives.masked_lm_loss(logits, labels)
+    assert float(made) == pytest.approx(sum(each) / len(each), rel=1e-5)
+
+
+def test_nothing_asked_is_no_loss_and_not_nan() -> None:
+    logits = torch.randn(2, 3, requires_grad=True)
+    loss = objectives.label_loss(logits, torch.full((2,), IGNORED))
+    loss.backward()
+    assert float(loss.detach()) == 0
+    assert (logits.grad == 0).all()
+
+
+@pytest.mark.parametrize(("pairs", "_", "classes"), SIZES)
+def test_soft_labels(pairs: int, _: int, classes: int) -> None:
+    torch.manual_seed(pairs)
+    logits, scores = torch.randn(pairs, classes), torch.rand(pairs, classes)
+
+    def each(logit: float, score: float) -> float:
+        sure = 1 / (1 + math.exp(-logit))
+        return -(score * math.log(sure) + (1 - score) * math.log(1 - sure))
+
+    plain = sum(each(float(a), float(b)) for a, b in zip(logits.flatten(), scores.flatten(), strict=True)) / pairs
+    assert float(objectives.soft_label_loss(logits, scores)) == pytest.approx(plain, rel=1e-4)
+
+
+@pytest.mark.parametrize(("pairs", "regions", "width"), SIZES)
+def test_region_features(pairs: int, regions: int, width: int) -> None:
+    torch.manual_seed(pairs)
+    predicted, wanted = 3 * torch.randn(pairs, regions, width), torch.randn(pairs, regions, width)
+    chosen = torch.rand(pairs, regions) < 0.5
+    total = 0.0
+    for p in range(pairs):
+        for r in range(regions):
+            gaps = [abs(float(d)) for d in predicted[p, r] - wanted[p, r]]
+            smooth = [0.5 * g * g if g < 1 else g - 0.5 for g in gaps]
+            total += float(chosen[p, r]) * sum(smooth) / width
+    made = objectives.region_feature_loss(predicted, wanted, chosen)
+    assert float(made) == pytest.approx(total / (pairs * regions), rel=1e-5)
+
+
+@pytest.mark.parametrize(("pairs", "regions", "classes"), SIZES)
+def test_region_labels_weigh_by_confidence(pairs: int, regions: int, classes: int) -> None:
+    torch.manual_seed(pairs)
+    logits = torch.randn(pairs, regions, classes)
+    labels, sure = torch.randint(-1, classes, (pairs, regions)), torch.rand(pairs, regions)
+    total = sum(
+        float(sure[p, r]) * cross_entropy(logits[p, r].tolist(), int(labels[p, r]))
+        for p in range(pairs) for r in range(regions) if labels[p, r] != IGNORED
+    )  # fmt: skip
+    made = objectives.region_label_loss(logits, labels, sure)
+    assert float(made) == pytest.approx(total / (pairs * regions), rel=1e-5, abs=1e-7)
+
+
+def test_matching() -> None:
+    torch.manual_seed(0)
+    logits, matched = torch.randn(5, 2), torch.tensor([True, False, True, True, False])
+    plain = sum(cross_entropy(a.tolist(), int(b)) for a, b in zip(logits, matched, strict=True)) / 5
+    assert float(objectives.matching_loss(logits, matched)) == pytest.approx(plain, rel=1e-5)

@@ -1,0 +1,189 @@
+"""From examples to batches: laid out as pairs, ordered by seed, any step reachable at once.
+
+An example is laid out as images x texts pairs (VQA 1 x 1, NLVR2 2 x 1, VCR 1 x 4). Images and texts that several
+pairs share are held, and encoded, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from vlbench.recipe import Recipe
+from vlbench.types import Batch, Example, Image, Text
+
+Order = NDArray[np.int64]
+
+
+class LoadsImages(Protocol):
+    """Where images come from (images.py)."""
+
+    def load(self, keys: Sequence[str]) -> Image:
+        """Return the images of the keys, in order."""
+
+
+class Encodes(Protocol):
+    """What turns texts into word pieces (words.py)."""
+
+    padding: int
+
+    def encode(self, texts: Sequence[str], length: int) -> list[list[int]]:
+        """Return the ids of each text."""
+
+
+class Share(NamedTuple):
+    """Which of several processes this is."""
+
+    index: int = 0
+    count: int = 1
+
+
+class Collator:
+    """Lays examples out as a batch."""
+
+    def __init__(
+        self,
+        images: LoadsImages,
+        words: Encodes,
+        *,
+        length: int,
+        answers: int = 0,
+        target: Callable[[Example], Mapping[int, float] | int | None] | None = None,
+    ) -> None:
+        self.images, self.words, self.length = images, words, length
+        self.answers, self.target = answers, target
+        self.pieces: dict[str, list[int]] = {}
+
+    def learn(self, texts: Sequence[str]) -> None:
+        """Cut texts into word pieces once, before any batch is made."""
+        fresh = list(dict.fromkeys(text for text in texts if text not in self.pieces))
+        self.pieces.update(zip(fresh, self.words.encode(fresh, self.length), strict=True))
+
+    def __call__(self, examples: Sequence[Example]) -> Batch:
+        """Lay out examples that all have as many images and as many texts."""
+        fold = (len(examples[0].images), len(examples[0].texts))
+        shown = [key for example in examples for key in example.images for _ in example.texts]
+        said = [text for example in examples for _ in example.images for text in example.texts]
+        keys, image_rows = _distinct(shown)
+        texts, text_rows = _distinct(said)
+        image = self.images.load(keys)._replace(rows=image_rows)
+        ids = tuple(example.id for example in examples)
+        return Batch(ids, image, self._text(texts, text_rows), self._target(examples), fold)
+
+    def _text(self, texts: Sequence[str], rows: Tensor | None) -> Text:
+        self.learn(texts)
+        pieces = [self.pieces[text] for text in texts]
+        longest = max(len(piece) for piece in pieces)
+        tokens = torch.full((len(pieces), longest), self.words.padding)
+        for row, piece in enumerate(pieces):
+            tokens[row, : len(piece)] = torch.tensor(piece)
+        lengths = torch.tensor([len(piece) for piece in pieces])
+        return Text(tokens, torch.arange(longest) < lengths[:, None], rows)
+
+    def _target(self, examples: Sequence[Example]) -> Tensor | None:
+        if self.target is None:
+            return None
+        wanted = [self.target(example) for example in examples]
+        if isinstance(wanted[0], int):
+            return torch.tensor(wanted)
+        scores = torch.zeros(len(examples), self.answers)
+        for row, soft in enumerate(wanted):
+            for answer, score in soft.items() if isinstance(soft, Mapping) else ():
+                scores[row, answer] = score
+        return scores
+
+
+def _distinct(keys: Sequence[str]) -> tuple[list[str], Tensor | None]:
+    """Return the distinct keys and which of them each place has; None where all differ."""
+    place = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    if len(place) == len(keys):
+        return list(place), None
+    return list(place), torch.tensor([place[key] for key in keys])
+
+
+class Feed:
+    """The batches of a training run by step; the order is a function of the seed alone."""
+
+    def __init__(
+        self, examples: Sequence[Example], collate: Collator, recipe: Recipe, *, share: Share | None = None
+    ) -> None:
+        self.examples, self.collate, self.recipe = examples, collate, recipe
+        self.share = share or Share()
+        collate.learn([text for example in examples for text in example.texts])
+        self.lengths = np.array([max(len(collate.pieces[t]) for t in e.texts) for e in examples])
+        shown = list(dict.fromkeys(example.images for example in examples))
+        place = {images: number for number, images in enumerate(shown)}
+        self.image_of = np.array([place[example.images] for example in examples])
+        self.per_epoch = -(-len(examples) // recipe.batch)
+        self._epoch: tuple[int, list[Order]] = (-1, [])
+
+    def steps(self, first: int, last: int) -> Iterator[Sequence[Batch]]:
+        """Yield the parts of each step's batch, from step ``first`` to before ``last``."""
+        workers = max(0, self.recipe.workers)
+        loader = DataLoader(
+            _Steps(self),
+            batch_size=None,
+            sampler=range(first, last),
+            num_workers=workers,
+            prefetch_factor=4 if workers else None,
+            pin_memory=torch.cuda.is_available(),
+        )
+        yield from loader
+
+    def examples_until(self, step: int) -> int:
+        """Count the examples seen before a step."""
+        epochs, rest = divmod(step, self.per_epoch)
+        return epochs * len(self.examples) + sum(len(order) for order in self.order(epochs)[:rest])
+
+    def order(self, epoch: int) -> list[Order]:
+        """Return the batches of an epoch as example numbers."""
+        if self._epoch[0] != epoch:
+            self._epoch = (epoch, self._shuffle(np.random.default_rng([self.recipe.seed, epoch])))
+        return self._epoch[1]
+
+    def _shuffle(self, generator: np.random.Generator) -> list[Order]:
+        order = generator.permutation(len(self.examples))
+        if self.recipe.by_image:  # shuffle the images; the questions of one stand together
+            rank = generator.permutation(int(self.image_of.max()) + 1)
+            order = order[np.argsort(rank[self.image_of[order]], kind="stable")]
+        elif self.recipe.by_length:  # texts of like length within a window of batches
+            window = 64 * self.recipe.batch
+            parts = [order[start : start + window] for start in range(0, len(order), window)]
+            order = np.concatenate([part[np.argsort(self.lengths[part], kind="stable")] for part in parts])
+        batches = [order[start : start + self.recipe.batch] for start in range(0, len(order), self.recipe.batch)]
+        return [batches[number] for number in generator.permutation(len(batches))]
+
+    def parts(self, step: int) -> list[Batch]:
+        """Build the batches of one step: this process's share, cut in as many parts as are accumulated."""
+        epoch, place = divmod(step, self.per_epoch)
+        numbers = self.order(epoch)[place][self.share.index :: self.share.count]
+        cut = [part for part in np.array_split(numbers, self.recipe.accumulate) if len(part)]
+        return [self.collate([self.examples[number] for number in part]) for part in cut]
+
+
+class _Steps(Dataset[list[Batch]]):
+    """The steps of a feed as a map-style data set, so that worker processes can build them ahead."""
+
+    def __init__(self, feed: Feed) -> None:
+        self.feed = feed
+
+    def __getitem__(self, step: int) -> list[Batch]:
+        return self.feed.parts(step)
+
+
+def in_order(
+    examples: Sequence[Example], collate: Collator, size: int, *, share: Share | None = None
+) -> Iterator[Batch]:
+    """Yield batches for evaluation: texts of like length together, each example once."""
+    index, count = share or Share()
+    collate.learn([text for example in examples for text in example.texts])
+    longest = [max(len(collate.pieces[text]) for text in example.texts) for example in examples]
+    numbers = sorted(range(len(examples)), key=longest.__getitem__)[index::count]
+    for start in range(0, len(numbers), size):
+        yield collate([examples[number] for number in numbers[start : start + size]])

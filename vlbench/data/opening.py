@@ -1,0 +1,161 @@
+"""Open what a run needs of a data set: its images as a method sees them, and its words."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from filelock import FileLock
+from torch import Tensor
+
+from vlbench.catalog import DatasetCard
+from vlbench.data.features import FeatureFile
+from vlbench.data.images import ImageStore, PixelStore, RegionStore
+from vlbench.data.importers import import_features
+from vlbench.data.regions import cached_regions
+from vlbench.data.transforms import Transform
+from vlbench.data.words import Words, pretrained_words, read_words, train_words
+from vlbench.paths import cache_root, make_folder
+from vlbench.types import BadData, Image, Progress, RegionLabels
+
+PROPOSALS = 2
+"""Most regions proposed for an image without stored features: the whole, and what stands out most."""
+
+
+def open_regions(
+    card: DatasetCard,
+    splits: Sequence[str],
+    images: Mapping[str, Path],
+    *,
+    folder: Path,
+    most: int,
+    progress: Progress,
+) -> ImageStore:
+    """Open the region features of some splits: the stored ones of the card, else proposals on the images.
+
+    ``folder``: where the data set's files lie. Official files are converted once and kept in the cache.
+    """
+    wanted = {card.splits[split].of or split for split in splits}
+    files = [file for file in card.file if file.role == "features" and _serves(file.split, wanted)]
+    if files:
+        stores = [RegionStore(_stored(folder / file.name, card, progress), most) for file in files]
+        return stores[0] if len(stores) == 1 else JoinedStore(stores)
+    if not images:
+        raise BadData(
+            f"{card.name}: neither region features nor images are in {folder}",
+            f"see where to get them: vlbench show {card.id}",
+        )
+    made = cached_regions(
+        images, most=min(most, PROPOSALS), side=16, folder=make_folder(cache_root() / "features"), progress=progress
+    )
+    return RegionStore(made, most)
+
+
+def _serves(split: str, wanted: set[str]) -> bool:
+    """Say whether a file of ``split`` holds what is wanted; test-dev is a part of test."""
+    return any(name == split or name.startswith(f"{split}-") for name in wanted)
+
+
+def _stored(path: Path, card: DatasetCard, progress: Progress) -> FeatureFile:
+    """Open stored features: in vlbench's own format beside the official file, else converted into the cache."""
+    own = path.with_suffix(".h5")
+    if own.is_file():
+        return FeatureFile(own)
+    if not path.exists():
+        raise BadData(
+            f"{card.name}: the region features {path} are not here (nor {own.name})",
+            f"see where to get them: vlbench show {card.id}",
+        )
+    about = path.stat()
+    name = hashlib.sha256(f"{path.resolve()} {about.st_size} {about.st_mtime_ns}".encode()).hexdigest()[:16]
+    kept = make_folder(cache_root() / "features") / f"{path.stem}-{name}.h5"
+    with FileLock(f"{kept}.lock"):
+        if kept.is_file():
+            return FeatureFile(kept)
+        return import_features([path], kept, progress=progress)
+
+
+def open_pixels(images: Mapping[str, Path], transform: Transform, *, seed: int, card: DatasetCard) -> ImageStore:
+    """Open image files as pixels."""
+    if not images:
+        raise BadData(f"{card.name}: its images are not here", f"see where to get them: vlbench show {card.id}")
+    return PixelStore(images, transform, seed=seed)
+
+
+class JoinedStore:
+    """Several region stores as one: train and validation features that lie in two files."""
+
+    sees: Literal["regions", "pixels"] = "regions"
+
+    def __init__(self, stores: Sequence[RegionStore]) -> None:
+        self.stores = list(stores)
+        widths = {store.feature_dim for store in stores}
+        if len(widths) > 1:
+            names = ", ".join(f"{store.file.path} ({store.feature_dim})" for store in stores)
+            raise BadData(f"region features of different widths cannot be joined: {names}")
+        self.feature_dim = self.stores[0].feature_dim
+        self.sha256 = hashlib.sha256(" ".join(store.sha256 for store in stores).encode()).hexdigest()
+
+    def _home(self, key: str) -> int | None:
+        return next((number for number, store in enumerate(self.stores) if key in store), None)
+
+    def __contains__(self, key: object) -> bool:
+        return any(key in store for store in self.stores)
+
+    def missing(self, keys: Sequence[str]) -> BadData | None:
+        """Say which of these images have features in none of the files."""
+        lost = [key for key in dict.fromkeys(keys) if key not in self]
+        if not lost:
+            return None
+        names = ", ".join(str(store.file.path) for store in self.stores)
+        return BadData(
+            f"{len(lost):,} of {len(set(keys)):,} images have features in none of {names}: {', '.join(lost[:10])}",
+            "the files may be cut, or of another data set",
+        )
+
+    def load(self, keys: Sequence[str], draw: int = 0) -> Image:
+        """Read the regions of images, each from its file, padded to the largest count."""
+        homes = [self._home(key) for key in keys]
+        if None in homes:
+            raise self.missing(keys) or KeyError(keys)
+        rows = {home: [row for row, h in enumerate(homes) if h == home] for home in dict.fromkeys(homes)}
+        loaded = [(self.stores[h or 0].load([keys[row] for row in rows[h]], draw), rows[h]) for h in rows]
+        return loaded[0][0] if len(loaded) == 1 else _merge(loaded, len(keys))
+
+
+def _merge(loaded: Sequence[tuple[Image, list[int]]], count: int) -> Image:
+    widest = max(image.values.shape[1] for image, _ in loaded)
+
+    def lay(parts: Sequence[Tensor | None], empty: float | bool) -> Tensor:
+        first = next(part for part in parts if part is not None)
+        whole = torch.full((count, widest, *first.shape[2:]), empty, dtype=first.dtype)
+        for part, (_, rows) in zip(parts, loaded, strict=True):
+            if part is not None:
+                whole[rows, : part.shape[1]] = part
+        return whole
+
+    images = [image for image, _ in loaded]
+    labels = None
+    if all(image.labels is not None for image in images):
+        columns = zip(*(image.labels for image in images if image.labels is not None), strict=True)
+        labels = RegionLabels(*(lay(c, 0.0 if c[0].is_floating_point() else -1) for c in columns))
+    return Image(
+        lay([image.values for image in images], 0.0),
+        lay([image.boxes for image in images], 0.0),
+        lay([image.mask for image in images], False),
+        labels,
+    )
+
+
+def open_words(name: str, *, texts: Sequence[str], size: int, root: Path, kept: Path) -> Words:
+    """Open a tokeniser: ``train`` learns word pieces from ``texts`` once and keeps them at ``kept``."""
+    if name != "train":
+        return pretrained_words(name, root)
+    if kept.is_file():
+        return read_words(kept)
+    words = train_words(texts, size)
+    words.save(kept)
+    return words

@@ -1,0 +1,238 @@
+"""Words: one call from texts to token ids, for trained and for published vocabularies.
+
+The vocabulary of a run must not depend on the machine. With the trainer of the ``tokenizers`` library (0.23)
+it does: even on one thread and sorted texts, four fresh processes gave four vocabularies. So training is our
+own here; only cutting texts with the finished vocabulary is left to the library. A ``Words`` is made of the
+text of one file and of nothing else: a ``vocab.txt``, or the library's ``tokenizer.json``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from heapq import heapify, heappop, heappush
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from vlbench.paths import write_text
+from vlbench.types import BadData, Fault
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+_ROLES = {
+    "padding": ("[PAD]", "<pad>"),
+    "unknown": ("[UNK]", "<unk>", "<|endoftext|>"),
+    "cls": ("[CLS]", "<s>", "<|startoftext|>", "<|endoftext|>"),
+    "sep": ("[SEP]", "</s>", "<|endoftext|>"),
+    "mask": ("[MASK]", "<mask>"),
+}
+"""What the families (BERT, RoBERTa, CLIP) call their special tokens; the first that is there counts."""
+
+
+class Words:
+    """Cut texts into token ids and back. Special ids: ``padding``, ``unknown``, ``cls``, ``sep``, ``mask``.
+
+    Where a vocabulary has no padding or mask of its own, the unknown id takes the place.
+    """
+
+    def __init__(self, text: str, source: str = "vocabulary") -> None:
+        self._text, self._source = text, source
+        self._cutter = _from_json(text, source) if text.startswith("{") else _from_lines(text, source)
+        self.vocabulary: int = max(self._cutter.get_vocab().values()) + 1
+        self.unknown = self._role("unknown")
+        self.padding, self.cls = self._role("padding"), self._role("cls")
+        self.sep, self.mask = self._role("sep"), self._role("mask")
+
+    def _role(self, role: str) -> int:
+        found = (self._cutter.token_to_id(name) for name in _ROLES[role])
+        number: int | None = next((one for one in found if one is not None), None)
+        if number is None and role in ("padding", "mask"):
+            return self.unknown
+        if number is None:
+            raise BadData(f"{self._source}: none of its tokens is {' or '.join(_ROLES[role])}")
+        return number
+
+    def __reduce__(self) -> tuple[type[Words], tuple[str, str]]:
+        return Words, (self._text, self._source)
+
+    @cached_property
+    def identity(self) -> str:
+        """Hash the tokens in the order of their ids, for a run's record."""
+        pieces = sorted((number, piece) for piece, number in self._cutter.get_vocab().items())
+        return hashlib.sha256(json.dumps(pieces).encode()).hexdigest()
+
+    def encode(self, texts: Sequence[str], length: int) -> list[list[int]]:
+        """Give the ids of each text, from [CLS] to [SEP], cut to ``length`` ids; not padded."""
+        cut = self._cutter.encode_batch(list(texts), add_special_tokens=False)
+        return [[self.cls, *one.ids[: max(0, length - 2)], self.sep] for one in cut]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Write ids as a text: up to the first [SEP], without special tokens."""
+        kept = []
+        for number in ids[1:] if len(ids) and ids[0] == self.cls else ids:
+            if number == self.sep:
+                break
+            if number not in (self.padding, self.cls, self.mask):
+                kept.append(int(number))
+        text: str = self._cutter.decode(kept, skip_special_tokens=False)
+        return text
+
+    def save(self, path: Path) -> None:
+        """Write the vocabulary file, whole or not at all; ``read_words`` reads it."""
+        write_text(path, self._text)
+
+
+def _library() -> Any:
+    """Import tokenizers with its threads off: they would fight with the loader's processes."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    import tokenizers
+
+    return tokenizers
+
+
+def _from_json(text: str, source: str) -> Any:
+    try:
+        cutter = _library().Tokenizer.from_str(text)
+    except Exception as error:  # the library raises nothing narrower
+        raise BadData(f"{source}: not a tokenizer.json: {error}") from None
+    cutter.no_truncation()
+    cutter.no_padding()
+    return cutter
+
+
+def _from_lines(text: str, source: str) -> Any:
+    """Build a WordPiece cutter; a vocabulary without a capital letter is of lower-case text."""
+    library = _library()
+    pieces = text.removesuffix("\n").split("\n")
+    numbers = {piece.rstrip("\r"): number for number, piece in enumerate(pieces)}
+    if "[UNK]" not in numbers or len(numbers) < len(pieces):
+        wrong = "two lines are alike" if "[UNK]" in numbers else "no line is [UNK]"
+        raise BadData(f"{source}: not a WordPiece vocabulary: {wrong}")
+    lower = not any(re.search("[A-Z]", piece) for piece in numbers if not re.fullmatch(r"\[.*\]", piece))
+    cutter = library.Tokenizer(library.models.WordPiece(numbers, unk_token="[UNK]"))
+    cutter.normalizer = library.normalizers.BertNormalizer(lowercase=lower)
+    cutter.pre_tokenizer = library.pre_tokenizers.BertPreTokenizer()
+    cutter.decoder = library.decoders.WordPiece()
+    return cutter
+
+
+def read_words(path: Path) -> Words:
+    """Read a vocabulary that ``Words.save`` wrote, a vocab.txt or a tokenizer.json."""
+    try:
+        return Words(path.read_text(encoding="utf-8"), str(path))
+    except OSError as error:
+        raise BadData(f"cannot read the vocabulary {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise BadData(f"the vocabulary {path} is not UTF-8 text") from None
+
+
+def pretrained_words(name: str, folder: Path) -> Words:
+    """Find a published vocabulary in ``folder/tokenisers/name`` or in the Hugging Face cache.
+
+    Nothing is ever downloaded.
+    """
+    place = folder / "tokenisers" / name
+    for file in ("tokenizer.json", "vocab.txt"):
+        if (place / file).is_file():
+            return read_words(place / file)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from transformers import AutoTokenizer
+
+    source = str(place) if place.is_dir() else name
+    try:
+        found = AutoTokenizer.from_pretrained(source, local_files_only=True)
+        return Words(found.backend_tokenizer.to_str(), source)
+    except (OSError, ValueError, AttributeError, ImportError, KeyError):
+        owner = "google-bert/" if name.startswith("bert-") else ""
+        raise Fault(
+            f"the vocabulary of '{name}' is not on this machine",
+            f"put vocab.txt or tokenizer.json into {place}/; published at https://huggingface.co/{owner}{name}",
+        ) from None
+
+
+def train_words(texts: Iterable[str], size: int) -> Words:
+    """Learn a lower-case WordPiece vocabulary of at most ``size``, the same on every machine.
+
+    Starting from characters, the most frequent pair of neighbouring pieces is joined until the vocabulary is
+    full or no pair comes twice; of equally frequent pairs the first in order of code points is joined.
+    """
+    counts = _count_words(texts)
+    words = {word: [word[0], *("##" + letter for letter in word[1:])] for word in sorted(counts)}
+    letters: Counter[str] = Counter()
+    for word, pieces in words.items():
+        for piece in pieces:
+            letters[piece] += counts[word]
+    ranked = sorted(letters, key=lambda piece: (-letters[piece], piece))
+    kept = set(ranked[: max(0, size - len(SPECIAL))])
+    usable = [(pieces, counts[word]) for word, pieces in words.items() if kept.issuperset(pieces)]
+    learned = _join(usable, size - len(SPECIAL) - len(kept), kept)
+    return Words("\n".join([*SPECIAL, *sorted(kept), *learned]) + "\n", "trained vocabulary")
+
+
+def _count_words(texts: Iterable[str]) -> Counter[str]:
+    """Count words as the cutter will see them: lower case, no accents, split at spaces and punctuation."""
+    library = _library()
+    normal = library.normalizers.BertNormalizer(lowercase=True)
+    split = library.pre_tokenizers.BertPreTokenizer()
+    counts: Counter[str] = Counter()
+    for text, times in Counter(texts).items():
+        for word, _ in split.pre_tokenize_str(normal.normalize_str(text)):
+            counts[word] += times
+    return counts
+
+
+Pair = tuple[str, str]
+
+
+def _join(words: list[tuple[list[str], int]], room: int, known: set[str]) -> list[str]:
+    """Join pairs of pieces, most frequent first, until ``room`` new pieces are learned; changes ``words``."""
+    pairs: Counter[Pair] = Counter()
+    places: defaultdict[Pair, set[int]] = defaultdict(set)
+    for number, (pieces, times) in enumerate(words):
+        _tally(pieces, times, number, pairs, places)
+    queue = [(-times, pair) for pair, times in pairs.items()]
+    heapify(queue)
+    learned: dict[str, None] = {}
+    while queue and len(learned) < room:
+        times, pair = heappop(queue)
+        if -times != pairs[pair] or -times < 2:  # an entry that later joins made out of date
+            continue
+        joined = pair[0] + pair[1].removeprefix("##")
+        if joined not in known:
+            learned[joined] = None
+        changed: set[Pair] = set()
+        for number in places.pop(pair):
+            pieces, count = words[number]
+            changed |= _tally(pieces, -count, number, pairs, places)
+            _replace(pieces, pair, joined)
+            changed |= _tally(pieces, count, number, pairs, places)
+        for other in changed - {pair}:
+            heappush(queue, (-pairs[other], other))
+        del pairs[pair]
+    return list(learned)
+
+
+def _tally(
+    pieces: list[str], times: int, number: int, pairs: Counter[Pair], places: defaultdict[Pair, set[int]]
+) -> set[Pair]:
+    """Add a word's pairs to the counts (or take them off, where ``times`` is negative); return the pairs."""
+    found = list(pairwise(pieces))
+    for pair in found:
+        pairs[pair] += times
+        if times > 0:
+            places[pair].add(number)
+    return set(found)
+
+
+def _replace(pieces: list[str], pair: Pair, joined: str) -> None:
+    """Put ``joined`` wherever ``pair`` stands, from the left."""
+    at = 0
+    while at < len(pieces) - 1:
+        if (pieces[at], pieces[at + 1]) == pair:
+            pieces[at : at + 2] = [joined]
+        at += 1

@@ -1,0 +1,175 @@
+"""Save and load weights: our own checkpoints, and the authors' through rename tables, every key accounted for.
+
+Nothing in a file is executed: tensors come from safetensors or from torch files read with ``weights_only=True``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from vlbench.paths import card_folder, replacing
+from vlbench.types import BadData, Fault
+
+NESTS = ("model", "state_dict", "module")
+"""Keys under which official files hide their weights."""
+
+
+class RenameTable(NamedTuple):
+    """How an official checkpoint's names map on ours (registry/weights)."""
+
+    prefixes: Mapping[str, str]
+    groups: Mapping[str, Mapping[str, str]]
+    """model, pretraining, head: foreign name -> ours."""
+    tied: frozenset[str]
+
+    def translate(self, key: str) -> tuple[str, str] | None:
+        """Return our name for a foreign key and the group it is of; None where the table knows nothing of it."""
+        changed = True
+        while changed:
+            changed = False
+            for prefix, new in self.prefixes.items():
+                if key.startswith(prefix):
+                    key, changed = new + key.removeprefix(prefix), not new.endswith(prefix)
+        if key in self.tied:
+            return "", "tied"
+        numbers = re.findall(r"(?<=\.)\d+(?=\.|$)", key)
+        pattern = re.sub(r"(?<=\.)\d+(?=\.|$)", "{}", key)
+        stem, _, leaf = pattern.rpartition(".")
+        for group, names in self.groups.items():
+            if pattern in names:
+                return names[pattern].format(*numbers), group
+            if stem in names:
+                return f"{names[stem].format(*numbers)}.{leaf}", group
+        return None
+
+
+def read_table(name: str) -> RenameTable:
+    """Read a rename table of registry/weights."""
+    path = card_folder("registry") / "weights" / f"{name}.toml"
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise Fault(f"cannot read the rename table {path}: {error.strerror}") from None
+    groups = {group: values.get(group, {}) for group in ("model", "pretraining", "head")}
+    return RenameTable(values.get("prefixes", {}), groups, frozenset(values.get("tied", ())))
+
+
+class Sorted(NamedTuple):
+    """A checkpoint's keys, each accounted for."""
+
+    used: dict[str, Tensor]
+    not_needed: list[str]
+    new: list[str]
+    """Ours that the file does not hold and that may start anew: the head of another task."""
+    fatal: list[str]
+    """One line a fault."""
+
+
+def sort_keys(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor], table: RenameTable | None) -> Sorted:
+    """Sort a checkpoint's keys into used, not needed and fatal, against the state a learner wants."""
+    used: dict[str, Tensor] = {}
+    not_needed: list[str] = []
+    fatal: list[str] = []
+    for key, tensor in weights.items():
+        found = table.translate(key) if table else (key, "head" if key.startswith("head.") else "model")
+        if found is None:
+            fatal.append(f"surplus: {key} {tuple(tensor.shape)} has no place in this architecture")
+            continue
+        name, group = found
+        if group == "tied" or (name not in wanted and group != "model"):
+            not_needed.append(key)
+        elif name not in wanted:
+            fatal.append(f"surplus: {key} -> {name}, which this size does not have")
+        elif tensor.shape != wanted[name].shape:
+            fatal.append(f"shape: {key} is {tuple(tensor.shape)}, wanted {tuple(wanted[name].shape)} for {name}")
+        else:
+            used[name] = tensor
+    missing = [name for name in wanted if name not in used and not any(f"{name}" in line for line in fatal)]
+    new = [name for name in missing if name.startswith("head.")]
+    fatal += [f"missing: {name} {tuple(wanted[name].shape)}" for name in missing if not name.startswith("head.")]
+    return Sorted(used, not_needed, new, fatal)
+
+
+def load(learner: nn.Module, path: Path, table: RenameTable | None = None) -> Sorted:
+    """Load a checkpoint file into a learner; BadData that lists what does not fit, with nothing loaded."""
+    wanted = learner.state_dict()
+    result = sort_keys(read_weights(path), wanted, table)
+    if result.fatal:
+        kinds = {kind: [line for line in result.fatal if line.startswith(kind)] for kind in ("missing", "surplus", "shape")}
+        counts = ", ".join(f"{len(lines)} {kind}" for kind, lines in kinds.items() if lines)
+        shown = "; ".join(line for lines in kinds.values() for line in lines[:3])
+        raise BadData(
+            f"{path} is a checkpoint of another architecture ({counts} of {len(wanted)} keys): {shown}",
+            "choose the size and the data set it was trained with (--size, --dataset), or another file (--start)",
+        )
+    learner.load_state_dict(result.used, strict=False)
+    return result
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of a .safetensors, .pth, .pt or .bin file, whatever they are nested under."""
+    if not path.is_file():
+        raise BadData(f"there is no checkpoint {path}", "see the checkpoints of a method with: vlbench show METHOD")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        found: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch and safetensors raise many kinds for a file that is cut or not theirs
+        first = _first_line(error)
+        what = "is cut or not safetensors" if isinstance(error, SafetensorError) else "cannot be read"
+        raise BadData(f"the checkpoint {path} {what}: {first}", "get the file again and compare its size") from None
+    while isinstance(found, dict) and (inner := next((found[n] for n in NESTS if isinstance(found.get(n), dict)), None)):
+        found = inner
+    tensors = {k: v for k, v in found.items() if isinstance(v, Tensor)} if isinstance(found, dict) else {}
+    if not tensors:
+        raise BadData(f"the checkpoint {path} holds no named tensors")
+    return tensors
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:160] if lines else type(error).__name__
+
+
+def save_weights(learner: nn.Module, path: Path) -> str:
+    """Write a learner's weights as safetensors, whole or not at all; return a sha256 over names and values."""
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in learner.state_dict().items()}
+    with replacing(path) as part:
+        save_file(state, part)
+    return weights_hash(state)
+
+
+def weights_hash(state: Mapping[str, Tensor]) -> str:
+    """Hash names, shapes and values in a fixed order."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def save_state(path: Path, state: Mapping[str, Any]) -> None:
+    """Write the state of a training run (tensors and plain containers), whole or not at all."""
+    with replacing(path) as part:
+        torch.save(dict(state), part)
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """Read the state of a training run."""
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a damaged file
+        first = _first_line(error)
+        raise BadData(f"the saved state {path} cannot be read: {first}", "start over with --fresh") from None
+    return state

@@ -1,0 +1,61 @@
+"""The optimiser: parameter groups, AdamW, and the curve of the learning rate."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from vlbench.recipe import Recipe
+
+
+def parameter_groups(learner: nn.Module, recipe: Recipe) -> list[dict[str, object]]:
+    """Split parameters into those that decay and those (vectors: biases, norms) that do not.
+
+    With ``decay_all`` every parameter decays, as in BERT's and LXMERT's released optimiser.
+    """
+    named = [(name, p) for name, p in learner.named_parameters() if p.requires_grad]
+    decaying = [p for _, p in named if recipe.decay_all or p.dim() > 1]
+    still = [p for _, p in named if not (recipe.decay_all or p.dim() > 1)]
+    groups = [(decaying, recipe.decay), (still, 0.0)]
+    return [{"params": parameters, "decay": decay} for parameters, decay in groups if parameters]
+
+
+def make_optimiser(learner: nn.Module, recipe: Recipe, device: torch.device) -> torch.optim.AdamW:
+    """Build AdamW over the learner's parameters; ``set_rate`` gives it its rate before each step."""
+    return torch.optim.AdamW(
+        parameter_groups(learner, recipe),
+        lr=recipe.rate,
+        betas=(recipe.beta1, recipe.beta2),
+        eps=recipe.epsilon,
+        weight_decay=0.0,
+        fused=True,
+    )
+
+
+def share_of_rate(step: int, steps: int, recipe: Recipe) -> float:
+    """Say which share of the peak rate step 0, 1, ... of ``steps`` has: warm-up, then decay."""
+    warm = recipe.warmup * steps
+    if step < warm:
+        return step / warm if warm >= 1 else 1.0
+    left = max(0.0, (steps - step) / max(1.0, steps - warm))
+    fall = {"linear": left, "cosine": 0.5 * (1 - math.cos(math.pi * left)), "constant": 1.0}[recipe.schedule]
+    return recipe.final_rate + (1 - recipe.final_rate) * fall
+
+
+def set_rate(optimiser: torch.optim.Optimizer, step: int, steps: int, recipe: Recipe) -> float:
+    """Give the optimiser the rate of this step (0, 1, ...); return it.
+
+    Without bias correction (BERT's first optimiser, BertAdam) the same update is had from AdamW by undoing its
+    two corrections: rate' = rate (1 - b1^t) / sqrt(1 - b2^t) and epsilon' = epsilon / sqrt(1 - b2^t); the decay
+    is divided by what the rate was multiplied with, so that it stays rate x decay.
+    """
+    rate = recipe.rate * share_of_rate(step, steps, recipe)
+    scale, epsilon = 1.0, recipe.epsilon
+    if not recipe.bias_correction:
+        second = math.sqrt(1 - recipe.beta2 ** (step + 1))
+        scale, epsilon = (1 - recipe.beta1 ** (step + 1)) / second, epsilon / second
+    for group in optimiser.param_groups:
+        group["lr"], group["eps"], group["weight_decay"] = rate * scale, epsilon, group["decay"] / scale
+    return rate

@@ -1,0 +1,206 @@
+"""The training loop: one for every method, task and objective."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object, send_to_device
+from torch import Tensor, nn
+
+from vlbench.engine.checkpoint import load_state, save_state
+from vlbench.engine.devices import random_state, restore_random_state
+from vlbench.engine.meter import Meter
+from vlbench.engine.optimise import make_optimiser, set_rate
+from vlbench.recipe import Recipe
+from vlbench.types import Batch, Fault, Log, Progress, quiet
+
+STATE = "state.pt"
+
+
+class Trained(NamedTuple):
+    """What training cost."""
+
+    steps: int
+    examples: int
+    seconds: float
+    samples_per_second: float
+    data_wait_share: float
+
+
+class Feeds(Protocol):
+    """Batches by step, so that any step can be the next."""
+
+    def steps(self, first: int, last: int) -> Iterable[Sequence[Batch]]:
+        """Yield the parts of each step's batch, from step ``first`` to before ``last``."""
+
+    def examples_until(self, step: int) -> int:
+        """Count the examples seen before a step."""
+
+
+class Training:
+    """The state of a training run: weights, optimiser, step, random numbers; saved whole, resumed exactly."""
+
+    def __init__(self, learner: nn.Module, recipe: Recipe, accelerator: Accelerator, folder: Path) -> None:
+        self.recipe, self.accelerator, self.path = recipe, accelerator, folder / STATE
+        optimiser = make_optimiser(learner.to(accelerator.device), recipe, accelerator.device)
+        self.learner, self.optimiser = accelerator.prepare(learner, optimiser)
+        self.step, self.seconds = 0, 0.0
+
+    def save(self, seconds: float) -> None:
+        """Write the state under its name in one move."""
+        generators = gather_object([random_state(self.accelerator)])
+        if not self.accelerator.is_main_process:
+            return
+        state = {
+            "step": self.step,
+            "seconds": seconds,
+            "learner": self.accelerator.unwrap_model(self.learner).state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "generators": generators,
+        }
+        if self.accelerator.scaler is not None:
+            state["scaler"] = self.accelerator.scaler.state_dict()
+        save_state(self.path, state)
+
+    def resume(self) -> bool:
+        """Go back to the saved state, if there is one."""
+        if not self.path.is_file():
+            return False
+        state = load_state(self.path)
+        self.accelerator.unwrap_model(self.learner).load_state_dict(state["learner"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        if self.accelerator.scaler is not None and "scaler" in state:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        rank = self.accelerator.process_index
+        if rank < len(state["generators"]):
+            restore_random_state(state["generators"][rank])
+        self.step, self.seconds = int(state["step"]), float(state["seconds"])
+        return True
+
+    def update(self, parts: Sequence[Batch], weights: Mapping[str, float], steps: int) -> dict[str, Tensor]:
+        """Take one optimiser step over the parts of a batch; return the losses, each a mean over the batch."""
+        examples = sum(len(part.ids) for part in parts)
+        summed: dict[str, Tensor] = {}
+        for number, part in enumerate(parts):
+            part = send_to_device(part, self.accelerator.device, non_blocking=True)
+            last = number == len(parts) - 1
+            with nullcontext() if last else self.accelerator.no_sync(self.learner):
+                losses = self.learner(part)
+                share = len(part.ids) / max(1, examples)
+                weighted = [weights.get(name, 1.0) * loss for name, loss in losses.items()]
+                self.accelerator.backward(torch.stack(weighted).sum() * share)
+            for name, loss in losses.items():
+                summed[name] = summed.get(name, torch.zeros((), device=loss.device)) + loss.detach() * share
+        if self.recipe.clip:
+            self.accelerator.clip_grad_norm_(self.learner.parameters(), self.recipe.clip)
+        set_rate(self.optimiser, self.step, steps, self.recipe)
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        return summed
+
+
+def train(
+    learner: nn.Module,
+    feed: Feeds,
+    recipe: Recipe,
+    *,
+    steps: int,
+    accelerator: Accelerator,
+    log: Log,
+    folder: Path,
+    weights: Mapping[str, float] | None = None,
+    progress: Progress = quiet,
+    keep_going: Callable[[], bool] = lambda: True,
+) -> Trained:
+    """Train a learner for ``steps`` optimiser steps, going on from a saved state in ``folder`` if there is one.
+
+    ``weights``: the loss weights by name (1 where not named). Raises Fault for a loss that is not finite, with
+    the step, the examples and the last good state; KeyboardInterrupt after saving, when ``keep_going`` says no.
+    """
+    training = Training(learner, recipe, accelerator, folder)
+    training.resume()
+    learner.train()
+    meter, before = Meter(), training.seconds
+    save_every = recipe.save_every or max(1, math.ceil(steps / 20))
+    check = LossCheck(recipe, training, folder)
+    meter.waiting()
+    for parts in feed.steps(training.step, steps):
+        meter.arrived(sum(len(part.ids) for part in parts) * accelerator.num_processes)
+        losses = training.update(parts, weights or {}, steps)
+        check.add(training.step, losses, parts)
+        training.step += 1
+        last = training.step == steps
+        if training.step % recipe.log_every == 0 or last:
+            values = check.values()
+            rate = float(training.optimiser.param_groups[0]["lr"])
+            log({"event": "step", "step": training.step, "values": {**values, "rate": rate, **_speed(meter)}})
+            progress(training.step, steps, f"loss {sum(values.values()):.4f}")
+        if training.step % save_every == 0 or last or not keep_going():
+            check.values()  # a state with a bad loss behind it is never saved
+            training.save(before + meter.seconds)
+        if not keep_going() and not last:
+            raise KeyboardInterrupt
+        meter.waiting()
+    learner.eval()
+    return Trained(training.step, feed.examples_until(steps), before + meter.seconds, meter.rate, meter.wait_share)
+
+
+def _speed(meter: Meter) -> dict[str, float]:
+    return {"samples_per_second": round(meter.rate, 2), "data_wait_share": round(meter.wait_share, 4)}
+
+
+class LossCheck:
+    """Looks at the losses when they are asked for, not at each step, so that a GPU need not wait for it."""
+
+    def __init__(self, recipe: Recipe, training: Training, folder: Path) -> None:
+        self.training, self.folder = training, folder
+        self.pending: list[tuple[int, dict[str, Tensor], tuple[str, ...]]] = []
+        self.often = training.accelerator.device.type == "cpu"
+
+    def add(self, step: int, losses: dict[str, Tensor], parts: Sequence[Batch]) -> None:
+        """Remember the losses of a step; on a CPU, look at them at once."""
+        self.pending.append((step, losses, tuple(name for part in parts for name in part.ids)))
+        if self.often:
+            self._look(self.pending[-1:])
+
+    def values(self) -> dict[str, float]:
+        """Return the mean of each loss since the last call; Fault if one was not finite."""
+        self._look(self.pending)
+        names = dict.fromkeys(name for _, losses, _ in self.pending for name in losses)
+        means = {
+            name: sum(float(losses[name]) for _, losses, _ in self.pending if name in losses)
+            / sum(name in losses for _, losses, _ in self.pending)
+            for name in names
+        }
+        self.pending.clear()
+        return means
+
+    def _look(self, pending: Sequence[tuple[int, dict[str, Tensor], tuple[str, ...]]]) -> None:
+        for step, losses, ids in pending:
+            bad = {name: float(loss) for name, loss in losses.items() if not bool(torch.isfinite(loss))}
+            if bad:
+                self._stop(step, bad, ids)
+
+    def _stop(self, step: int, bad: Mapping[str, float], ids: Sequence[str]) -> None:
+        shown = ", ".join(ids[:10]) + (f" and {len(ids) - 10} more" if len(ids) > 10 else "")
+        named = ", ".join(f"{name} = {value}" for name, value in bad.items())
+        good = f"the last good state is {self.training.path}" if self.training.path.is_file() else "no state was saved yet"
+        raise Fault(
+            f"the loss is not finite at step {step + 1}: {named}; examples {shown}",
+            f"{good}; try a smaller rate (--set rate=...) or fp32 (--set precision=fp32) with --fresh",
+        )
+
+
+def planned_steps(recipe: Recipe, examples: int) -> int:
+    """Say how many optimiser steps a recipe asks for, given the training examples of an epoch."""
+    if recipe.steps:
+        return recipe.steps
+    return math.ceil(recipe.epochs * math.ceil(examples / recipe.batch)) if recipe.epochs else 0
+
+

@@ -1,0 +1,46 @@
+"""A model with (or without) a head, as the two loops see it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from vlbench.models.base import Model
+from vlbench.nn.heads import Head
+from vlbench.types import Batch, Fault, Given
+
+
+class Learner(nn.Module):
+    """A model alone (pre-training) or with a head (fine-tuning)."""
+
+    def __init__(self, model: Model, head: Head | None = None) -> None:
+        super().__init__()
+        self.model, self.head = model, head
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the losses of a batch by name, each a scalar."""
+        if self.head is None:
+            return self.model.losses(batch)
+        return {"answer": self.head.loss(self.head.scores(self.model, batch), batch)}
+
+    def answers(self, batch: Batch) -> list[Given]:
+        """Answer each example of a batch."""
+        if self.head is None:
+            raise Fault("a model without a head cannot answer")
+        return self.head.answers(self.head.scores(self.model, batch), batch)
+
+    def size(self) -> int:
+        """Count the parameters that are trained."""
+        return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
+
+
+def build_model(code: type[Model], sizes: dict[str, Any], facts: dict[str, Any]) -> Model:
+    """Build a model from its card's sizes and from those facts of the data its constructor asks for by name."""
+    from inspect import signature
+
+    wanted = signature(code).parameters
+    unknown = [name for name in sizes if name not in wanted]
+    if unknown:
+        raise Fault(f"{code.__name__} has no size called '{unknown[0]}'; it has: {', '.join(wanted)}")
+    return code(**{**{name: value for name, value in facts.items() if name in wanted}, **sizes})

@@ -1,0 +1,148 @@
+"""Several runs as one command: methods x tasks x seeds, each on its own, one failure not stopping the rest."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.console import Console
+
+from vlbench.catalog import ModelCard, TaskCard, card_names
+from vlbench.console import LiveProgress
+from vlbench.paths import data_root, runs_root
+from vlbench.plan import Plan, names_of, plan
+from vlbench.types import Fault
+
+
+class Skipped(NamedTuple):
+    """A pair that was not run, and why."""
+
+    title: str
+    wrong: str
+    todo: str
+    code: int
+
+
+class Matrix:
+    """The runs of one command."""
+
+    def __init__(
+        self,
+        suite: str,
+        typed: Mapping[str, Any],
+        data: Path | None,
+        out: Path | None,
+        device: str,
+        *,
+        fresh: bool,
+        mirror: bool,
+        as_json: bool,
+        debug: bool,
+    ) -> None:
+        self.suite, self.typed, self.device = suite, typed, device
+        self.data, self.out = data_root(data), runs_root(out)
+        self.fresh, self.mirror, self.as_json, self.debug = fresh, mirror, as_json, debug
+        self.plans: list[Plan] = []
+        self.skipped: list[Skipped] = []
+        self.console = Console(stderr=as_json)
+        self.messages = Console(stderr=True)
+
+    def add(self, methods: str, tasks: str, seeds: str) -> None:
+        """Plan every pair and seed; a wrong name is an error at once."""
+        for method in names_of(methods, card_names(ModelCard)):
+            for task in names_of(tasks, card_names(TaskCard)):
+                for seed in _seeds(seeds):
+                    self.plans.append(plan(method, task, suite=self.suite, typed={**self.typed, **seed}))
+
+    def carry_out(self) -> int:
+        """Run all; print each result as it comes, and a table of all at the end; return the exit code."""
+        from vlbench.run import Made, Options, run
+
+        made: list[Made] = []
+        for number, planned in enumerate(self.plans, 1):
+            if len(self.plans) > 1:
+                self.messages.rule(f"{number} of {len(self.plans)}: {planned.title}", style="dim")
+            with LiveProgress(self.messages) as live:
+                options = Options(
+                    self.out, self.data, self.device, self.fresh, self.mirror, live.progress, live.say
+                )
+                try:
+                    self._announce(planned)
+                    made.append(run(planned, options))
+                except Fault as fault:
+                    if self.debug:
+                        raise
+                    self._skip(planned, fault)
+                    if fault.wrong == "stopped":
+                        break
+                    continue
+            self._show(made[-1])
+        return self._close(made)
+
+    def _announce(self, planned: Plan) -> None:
+        size = f"size {planned.recipe.size}, from {planned.recipe.start}"
+        self.messages.print(f"[bold]{planned.title}[/] ({size}; suite {planned.suite.id})", highlight=False)
+        if planned.suite.expect and planned.origins.get("steps") != "typed":
+            self.messages.print(f"[dim]to expect: {planned.suite.expect}[/]", highlight=False)
+
+    def _skip(self, planned: Plan, fault: Fault) -> None:
+        self.skipped.append(Skipped(planned.title, fault.wrong, fault.todo, fault.code))
+        print(f"vlbench: {fault.wrong}", file=sys.stderr)
+        if fault.todo:
+            print(f"  -> {fault.todo}", file=sys.stderr)
+
+    def _show(self, made: Any) -> None:
+        from vlbench.report.published import find_published
+        from vlbench.report.result import show_result
+
+        if not made.new:
+            self.messages.print("this run was finished before; --fresh runs it again", style="dim")
+        if not self.as_json:
+            own_out = self.out if self.out != Path("runs") else None
+            show_result(made.record, find_published(), made.folder, self.console, out=own_out)
+
+    def _close(self, made: Sequence[Any]) -> int:
+        if self.as_json:
+            records = [{**one.record.model_dump(mode="json"), "folder": str(one.folder)} for one in made]
+            failed = [skipped._asdict() for skipped in self.skipped]
+            print(json.dumps({"runs": records, "failed": failed}, indent=1))
+        elif len(self.plans) > 1 and made:
+            from vlbench.report.compare import compare_records
+            from vlbench.report.render import print_tables
+
+            print_tables(compare_records([one.record for one in made]), self.console)
+        return max((skipped.code for skipped in self.skipped), default=0)
+
+    def preview(self) -> int:
+        """Say what would be done: steps, time, memory, disk, missing files; change nothing."""
+        from vlbench.preview import preview
+
+        plans = [preview(planned, self.data, self.out) for planned in self.plans]
+        if self.as_json:
+            print(json.dumps({"plans": plans}, indent=1))
+        else:
+            for one in plans:
+                self.console.print("\n".join(f"{key:>14}  {value}" for key, value in one.items()), highlight=False)
+                self.console.print()
+        return 3 if any(one["missing"] for one in plans) else 0
+
+
+def _seeds(typed: str) -> list[dict[str, int]]:
+    from vlbench.types import Misuse
+
+    if not typed:
+        return [{}]
+    parts = [part.strip() for part in typed.split(",") if part.strip()]
+    if not all(part.isdigit() for part in parts):
+        raise Misuse(f"--seed wants whole numbers as 0,1,2, not '{typed}'")
+    return [{"seed": int(part)} for part in parts]
+
+
+def quiet_libraries() -> None:
+    """Keep other packages' notices off the terminal; they say nothing a user can act on."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

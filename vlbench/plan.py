@@ -1,0 +1,124 @@
+"""From what was typed to what will be done: names to cards, cards to a recipe, a recipe to its folder.
+
+Nothing here imports torch: ``show``, ``--dry-run`` and the check of names answer at once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vlbench.catalog import (
+    DatasetCard,
+    ModelCard,
+    Paper,
+    Split,
+    SuiteCard,
+    TaskCard,
+    card_names,
+    find,
+    find_suite,
+)
+from vlbench.recipe import Layer, Recipe, resolve
+from vlbench.types import Misuse, nearest
+
+
+class Plan(NamedTuple):
+    """One run: its cards, its recipe, and where each value of the recipe came from."""
+
+    model: ModelCard
+    task: TaskCard
+    dataset: DatasetCard
+    suite: SuiteCard
+    recipe: Recipe
+    origins: dict[str, str]
+
+    @property
+    def title(self) -> str:
+        """Name the run for people."""
+        return f"{self.model.name} on {self.dataset.name}, seed {self.recipe.seed}"
+
+    @property
+    def folder_stem(self) -> Path:
+        """Return data set / method: where runs of this pair lie below the runs folder."""
+        return Path(self.dataset.id) / self.model.id
+
+
+def find_model(name: str) -> ModelCard:
+    """Find a method's card, or make one for a .py file that holds a Model."""
+    if not name.endswith(".py"):
+        return find(ModelCard, name)
+    path = Path(name)
+    if not path.is_file():
+        raise Misuse(f"there is no file {name}")
+    unpublished = Paper(title="unpublished", authors="", year=0, url="")
+    return ModelCard(
+        id=path.stem.replace("_", "-"), path=name, name=path.stem, code=name, paper=unpublished,
+        about="a model of your own", sees="regions", tokeniser="", sizes={"mini": {}, "base": {}},
+    )  # fmt: skip
+
+
+def find_task(name: str) -> TaskCard:
+    """Find a task's card, or make one for a .py file that holds a Task."""
+    if not name.endswith(".py"):
+        return find(TaskCard, name)
+    path = Path(name)
+    if not path.is_file():
+        raise Misuse(f"there is no file {name}")
+    stem = path.stem.replace("_", "-")
+    return TaskCard(
+        id=stem, path=name, name=path.stem, code=name, form="classify", metric="accuracy",
+        about="a task of your own", datasets=(stem,),
+    )  # fmt: skip
+
+
+def _find_dataset(task: TaskCard, typed: str, suite: SuiteCard) -> DatasetCard:
+    name = typed or suite.datasets.get(task.id, "") or task.datasets[0]
+    if task.code.endswith(".py") and name not in card_names(DatasetCard):
+        return _own_dataset(name, task)
+    if name not in task.datasets and not task.code.endswith(".py"):
+        raise Misuse(f"{task.id} has no data set '{name}'; {nearest(name, task.datasets)}")
+    return find(DatasetCard, name)
+
+
+def _own_dataset(name: str, task: TaskCard) -> DatasetCard:
+    """Make a card for the data of a task that is one file: it lies in the data folder itself."""
+    return DatasetCard(
+        id=name, path=task.path, name=name, about="data of your own", home=task.path, licence="your own",
+        layout="", scorer="own", tokeniser="train", splits={s: Split() for s in ("train", "val", "test")},
+    )  # fmt: skip
+
+
+def plan(method: str, task: str, *, suite: str = "quick", typed: Mapping[str, Any] | None = None) -> Plan:
+    """Resolve one run; ``typed`` are recipe values from the command line. Raises Misuse for a wrong name."""
+    typed = dict(typed or {})
+    model_card, task_card, suite_card = find_model(method), find_task(task), find_suite(suite)
+    dataset_card = _find_dataset(task_card, str(typed.get("dataset", "")), suite_card)
+    names = {"model": method, "task": task, "dataset": dataset_card.id, "suite": suite_card.id}
+    layers: list[Layer] = [(dataset_card.path, dataset_card.recipe)]
+    for key in (task_card.id, f"{task_card.id}/{dataset_card.id}"):
+        layers.append((model_card.path, model_card.finetune.get(key, {})))
+    asked = [task_card.id, dataset_card.id]
+    layers.append((suite_card.path, suite_card.all))
+    layers += [(suite_card.path, suite_card.tasks.get(name, {})) for name in asked]
+    layers.append((suite_card.path, suite_card.methods.get(model_card.id, {})))
+    layers += [(suite_card.path, suite_card.pairs.get(f"{model_card.id}/{name}", {})) for name in asked]
+    recipe, origins = resolve([*layers, ("typed", {**typed, **names})])
+    if recipe.size not in model_card.sizes:
+        raise Misuse(f"{model_card.id} has no size '{recipe.size}'; {nearest(recipe.size, list(model_card.sizes))}")
+    return Plan(model_card, task_card, dataset_card, suite_card, recipe, origins)
+
+
+def names_of(typed: str, known: Sequence[str]) -> list[str]:
+    """Read METHODS or TASKS: a name, a comma list, or ``all``."""
+    return list(known) if typed == "all" else [part.strip() for part in typed.split(",") if part.strip()]
+
+
+def recipe_text(recipe: Recipe, origins: Mapping[str, str]) -> str:
+    """Write a recipe as TOML, the origin of each value behind it."""
+    lines = []
+    for key, value in recipe.model_dump(mode="json").items():
+        lines.append(f"{key} = {json.dumps(value)}  # {origins.get(key, 'default')}")
+    return "\n".join(lines) + "\n"

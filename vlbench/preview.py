@@ -1,0 +1,96 @@
+"""What a run would do (``--dry-run``): steps, time, memory, disk and missing files; changes nothing, needs no torch."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from vlbench.catalog import load_code
+from vlbench.paths import card_folder
+from vlbench.plan import Plan
+from vlbench.record import RunRecord, find_records, read_record
+from vlbench.tasks.base import Task
+from vlbench.types import BadData, Fault
+
+
+def preview(plan: Plan, data: Path, out: Path) -> dict[str, Any]:
+    """Describe a run before it is made; ``missing`` lists what has to be put in place first."""
+    missing: list[str] = []
+    task: Task = load_code(plan.task.code, Task)(plan.dataset, data)
+    training = sum(_count(task, split, missing) for split in plan.recipe.train_splits) if _trains(plan) else 0
+    asked = sum(_count(task, split, missing) for split in plan.recipe.evaluate_splits)
+    limit = plan.recipe.limit
+    training, asked = (min(n, limit) if limit else n for n in (training, asked))
+    steps = plan.recipe.steps or math.ceil(plan.recipe.epochs * math.ceil(training / plan.recipe.batch))
+    missing += [*_missing_checkpoint(plan, data), *_missing_features(plan, task, data)]
+    like = _like(plan, out)
+    return {
+        "run": plan.title,
+        "recipe": plan.recipe.digest(),
+        "steps": steps,
+        "examples": f"{training:,} to train on, {asked:,} to answer",
+        "time": _time(like, steps * plan.recipe.batch, asked),
+        "memory": _size(like.throughput.peak_memory_bytes if like else None),
+        "disk": _size(like.parameters * 16 if like else None),
+        "folder": str(out / plan.folder_stem),
+        "missing": missing,
+    }
+
+
+def _trains(plan: Plan) -> bool:
+    return bool(plan.recipe.steps or plan.recipe.epochs)
+
+
+def _count(task: Task, split: str, missing: list[str]) -> int:
+    try:
+        return len(task.examples(split))
+    except BadData as fault:
+        missing.append(fault.wrong)
+        return task.split(split).examples
+
+
+def _missing_checkpoint(plan: Plan, data: Path) -> list[str]:
+    if plan.recipe.start != "published":
+        return []
+    fitting = [c for c in plan.model.checkpoint if c.size == plan.recipe.size and c.task in ("", plan.task.id)]
+    if not fitting:
+        return [f"{plan.model.id} has no published checkpoint of size {plan.recipe.size}; --start scratch"]
+    return [f"{data / c.file} (from {c.url})" for c in fitting[:1] if not (data / c.file).is_file()]
+
+
+def _missing_features(plan: Plan, task: Task, data: Path) -> list[str]:
+    wanted = {plan.dataset.splits[s].of or s for s in (*plan.recipe.train_splits, *plan.recipe.evaluate_splits)}
+    folder = data / plan.dataset.folder
+    files = [f for f in plan.dataset.file if f.role == "features" and f.split in wanted]
+    paths = [folder / file.name for file in files]
+    return [f"{path} (or {path.stem}.h5)" for path in paths if not path.exists() and not path.with_suffix(".h5").exists()]
+
+
+def _like(plan: Plan, out: Path) -> RunRecord | None:
+    """Find a recorded run of the same method, size and data set, the newest first: its speed is a guess of ours."""
+    found = [*find_records(card_folder("reports/results")), *find_records(out / plan.folder_stem)]
+    for path in reversed(found):
+        try:
+            record = read_record(path)
+        except Fault:
+            continue
+        if (record.method, record.size, record.dataset) == (plan.model.id, plan.recipe.size, plan.dataset.id):
+            return record
+    return None
+
+
+def _time(like: RunRecord | None, examples: int, asked: int) -> str:
+    speed = like.throughput if like else None
+    if like is None or speed is None or not speed.evaluate_samples_per_second:
+        return "unknown: no run of this method, size and data set is recorded yet"
+    seconds = asked / speed.evaluate_samples_per_second
+    if examples:
+        if not speed.train_samples_per_second:
+            return "unknown: no training of this method, size and data set is recorded yet"
+        seconds += examples / speed.train_samples_per_second
+    return f"about {seconds / 60:.1f} minutes, as fast as {like.id} on {like.machine.cpu or like.machine.device}"
+
+
+def _size(count: int | None) -> str:
+    return "unknown" if count is None else f"about {count / 2**20:,.0f} MiB"

@@ -1,0 +1,42 @@
+"""Hold our scorers against what the official evaluators returned, as recorded in ``metrics/NAME/cases.json``.
+
+Every part of a file is checked, at whatever size it has; a metric or a part we do not know is a failure, so
+that evidence is never passed over in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from vlbench.proof.cases import Check, failure
+from vlbench.proof.vqa_metrics import soft_target_checks, vqa_checks
+from vlbench.tasks.reading import read_json
+from vlbench.types import BadData
+
+METRICS: Mapping[str, Callable[[Any], Iterator[Check]]] = {
+    "vqa_v2": vqa_checks,
+    "vqa_soft_targets": soft_target_checks,
+}
+
+
+def metric_folders(official: Path) -> list[Path]:
+    """List the metrics that an evidence folder holds."""
+    root = official / "metrics"
+    return sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+
+
+def check_metric(folder: Path) -> Iterator[Check]:
+    """Check every case of one metric; ``folder`` holds its ``cases.json`` and bears its name."""
+    if folder.name not in METRICS:
+        yield failure(folder.name, f"vlbench has no scorer for it; it has: {', '.join(METRICS)}")
+        return
+    try:
+        for check in METRICS[folder.name](read_json(folder / "cases.json")):
+            yield check._replace(name=f"{folder.name}/{check.name}")
+    except BadData as fault:
+        yield failure(folder.name, fault.wrong)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        # Not laid out as we know it: that is a failed proof, not a crash of it.
+        yield failure(folder.name, f"cases.json is not laid out as expected: {type(error).__name__}: {error}")

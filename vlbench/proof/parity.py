@@ -1,0 +1,108 @@
+"""Recorded cases of the authors' own code: read, rerun with our model, compared.
+
+A case is a folder ``parity/<model>/<case>/`` with ``case.json`` (sizes, tolerance), ``weights.safetensors`` (the
+authors' key names) and ``io.safetensors`` (``in.*`` and ``out.*``). Each method's module here knows how its cases
+are run; every ``out.*`` must come back within |a-b| <= tolerance + tolerance |b|.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from vlbench.engine.checkpoint import read_table, sort_keys
+from vlbench.proof.cases import Check
+from vlbench.types import BadData
+
+
+class Case(NamedTuple):
+    """One recorded run of the authors' code."""
+
+    name: str
+    config: Mapping[str, Any]
+    inputs: Mapping[str, Tensor]
+    outputs: Mapping[str, Tensor]
+    weights: Mapping[str, Tensor]
+    tolerance: float
+
+
+Runner = Callable[[Case], Mapping[str, Tensor]]
+"""Reruns a case; returns what ``out.*`` should be."""
+
+
+def find_cases(folder: Path) -> list[tuple[str, str]]:
+    """List (model, case) below ``folder``/parity."""
+    return sorted((path.parent.parent.name, path.parent.name) for path in folder.glob("parity/*/*/case.json"))
+
+
+def read_case(folder: Path, model: str, case: str) -> Case:
+    """Read one case; BadData where a file is missing or cut."""
+    place = folder / "parity" / model / case
+    try:
+        about = json.loads((place / "case.json").read_text(encoding="utf-8"))
+        tensors = load_file(place / "io.safetensors")
+        weights = load_file(place / "weights.safetensors")
+    except (OSError, ValueError, RuntimeError) as error:
+        raise BadData(f"the parity case {place} cannot be read: {error}") from None
+    inputs = {name.removeprefix("in."): tensor for name, tensor in tensors.items() if name.startswith("in.")}
+    outputs = {name.removeprefix("out."): tensor for name, tensor in tensors.items() if name.startswith("out.")}
+    return Case(case, about["config"], inputs, outputs, weights, float(about["tolerance"]))
+
+
+def runners(model: str) -> Mapping[str, Runner]:
+    """Return how a method's cases are run, by case name."""
+    name = f"vlbench.proof.{model.replace('-', '_')}"
+    if importlib.util.find_spec(name) is None:
+        return {}
+    found: Mapping[str, Runner] = importlib.import_module(name).CASES
+    return found
+
+
+def check_case(folder: Path, model: str, case: str) -> Check:
+    """Rerun one case and compare every output; an unknown model or case fails."""
+    name = f"parity {model}/{case}"
+    runner = runners(model).get(case)
+    if runner is None:
+        return Check(name, float("inf"), 0.0, False, f"vlbench does not know how to run {model}/{case}")
+    recorded = read_case(folder, model, case)
+    with torch.no_grad():
+        made = runner(recorded)
+    missing = sorted(set(recorded.outputs) - set(made))
+    if missing:
+        return Check(name, float("inf"), recorded.tolerance, False, f"not computed: {', '.join(missing)}")
+    worst, where = max((_excess(made[key], wanted), key) for key, wanted in recorded.outputs.items())
+    return Check(name, worst, recorded.tolerance, worst <= recorded.tolerance, f"largest at {where}")
+
+
+def _excess(made: Tensor, wanted: Tensor) -> float:
+    """Return the smallest tolerance t for which |a-b| <= t + t |b| holds everywhere."""
+    if made.shape != wanted.shape:
+        return float("inf")
+    if not wanted.numel():
+        return 0.0
+    difference = (made.double() - wanted.double()).abs() / (1 + wanted.double().abs())
+    return float(difference.max()) if bool(difference.isfinite().all()) else float("inf")
+
+
+def check_parity(folder: Path) -> Iterator[Check]:
+    """Check every case below a folder."""
+    for model, case in find_cases(folder):
+        yield check_case(folder, model, case)
+
+
+def load_strictly(learner: torch.nn.Module, weights: Mapping[str, Tensor], table: str) -> None:
+    """Load a case's weights through a rename table; every key of both sides must find its partner."""
+    found = sort_keys(weights, learner.state_dict(), read_table(table))
+    tied = read_table(table).tied
+    stray = [key for key in found.not_needed if key not in tied]
+    if found.fatal or found.new or stray:
+        raise BadData(f"the case's weights do not fit: {[*found.fatal, *found.new, *stray][:5]}")
+    learner.load_state_dict(found.used)

@@ -1,0 +1,225 @@
+"""What there is: methods, tasks, data sets, suites, published numbers and runs, one line each.
+
+Every list is data with a title and column names; the command line prints it as a table or as JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from vlbench.catalog import DatasetCard, ModelCard, SuiteCard, TaskCard, card_names, cards, find
+from vlbench.recipe import Recipe
+from vlbench.record import RunRecord
+from vlbench.report.columns import MARK, Column, filled
+from vlbench.report.compare import collect
+from vlbench.report.published import Published, find_published
+from vlbench.report.render import grid
+from vlbench.types import Misuse, nearest
+
+if TYPE_CHECKING:
+    from rich.table import Table as Grid
+
+
+class Listing(NamedTuple):
+    """A titled list: rows by column name, values as JSON has them."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: list[dict[str, Any]]
+    warnings: tuple[str, ...] = ()
+    """Files that should have been part of it and could not be read."""
+
+
+def list_methods() -> Listing:
+    """List the methods that have a card."""
+    columns = ("method", "name", "year", "sees", "sizes", "tasks", "about")
+    return Listing("methods", columns, [_method(card) for card in cards(ModelCard)])
+
+
+def _method(card: ModelCard) -> dict[str, Any]:
+    return {
+        "method": card.id,
+        "name": card.name,
+        "year": card.paper.year,
+        "sees": card.sees,
+        "sizes": list(card.sizes),
+        "tasks": sorted({name.partition("/")[0] for name in card.finetune}),
+        "about": card.about,
+    }
+
+
+def list_tasks() -> Listing:
+    """List the tasks: what is asked, how it is answered and scored, on which data sets."""
+    columns = ("task", "form", "metric", "datasets", "about")
+    rows = [
+        {
+            "task": card.id,
+            "form": card.form,
+            "metric": card.metric,
+            "datasets": list(card.datasets),
+            "about": card.about,
+        }
+        for card in cards(TaskCard)
+    ]
+    return Listing("tasks", columns, rows)
+
+
+def list_datasets() -> Listing:
+    """List the data sets, their size, and whether they must be fetched."""
+    columns = ("dataset", "name", "examples", "comes", "splits", "about")
+    return Listing("datasets", columns, [_dataset(card) for card in cards(DatasetCard)])
+
+
+def _dataset(card: DatasetCard) -> dict[str, Any]:
+    return {
+        "dataset": card.id,
+        "name": card.name,
+        "splits": list(card.splits),
+        "examples": sum(split.examples for split in card.splits.values() if not split.of),
+        "comes": f"with {card.package}" if card.package else "--data" if card.folder else "made up",
+        "licence": card.licence,
+        "about": card.about,
+    }
+
+
+def list_suites() -> Listing:
+    """List the suites and what to expect of them."""
+    columns = ("suite", "datasets", "about", "expect")
+    rows = [
+        {
+            "suite": card.id,
+            "datasets": [f"{task}: {dataset}" for task, dataset in card.datasets.items()],
+            "about": card.about,
+            "expect": card.expect,
+        }
+        for card in cards(SuiteCard)
+    ]
+    return Listing("suites", columns, rows)
+
+
+def list_published(
+    method: str | None = None,
+    task: str | None = None,
+    dataset: str | None = None,
+    split: str | None = None,
+    metric: str | None = None,
+) -> Listing:
+    """List published numbers, filtered by our names (vqa-v2) or the published ones (VQA v2)."""
+    method = published_name(ModelCard, method)
+    task, dataset = published_name(TaskCard, task), published_name(DatasetCard, dataset)
+    columns = ("method", "variant", "dataset", "split", "metric", "value", "setting", "source")
+    rows = [_published(row) for row in find_published(method, task, dataset, split, metric)]
+    return Listing("published numbers", columns, rows)
+
+
+def published_name(kind: type[ModelCard | TaskCard | DatasetCard], name: str | None) -> str | None:
+    """Return what a card's subject is called in registry/published; another name as it is."""
+    return find(kind, name).published or name if name and name in card_names(kind) else name
+
+
+def _published(row: Published) -> dict[str, Any]:
+    return {**row.model_dump(exclude={"pretrain_data", "params_millions"}), "source": row.source}
+
+
+def list_runs(runs_root: Path) -> Listing:
+    """List the runs of a folder, the newest first, with their main score."""
+    records, warnings = collect(runs_root)
+    newest = sorted(records, key=lambda record: (record.started, record.id), reverse=True)
+    columns = ("run", "method", "task", "dataset", "basis", "split", "metric", "value", "minutes")
+    return Listing("runs", columns, [_run(record) for record in newest], tuple(warnings))
+
+
+def _run(record: RunRecord) -> dict[str, Any]:
+    split, metric, score = record.main or ("", "", None)
+    return {
+        "run": record.id,
+        "kind": record.kind,
+        "method": record.method,
+        "task": record.task,
+        "dataset": record.dataset,
+        "suite": record.suite,
+        "size": record.size,
+        "seed": record.seed,
+        "basis": record.basis,
+        "split": split,
+        "metric": metric,
+        "value": score.value if score else None,
+        "low": score.low if score else None,
+        "high": score.high if score else None,
+        "started": record.started,
+        "minutes": round(record.seconds / 60, 1),
+    }
+
+
+_LISTS: Mapping[str, Callable[[Path], Listing]] = {
+    "methods": lambda runs: list_methods(),
+    "tasks": lambda runs: list_tasks(),
+    "datasets": lambda runs: list_datasets(),
+    "suites": lambda runs: list_suites(),
+    "published": lambda runs: list_published(),
+    "runs": list_runs,
+}
+LISTS = tuple(_LISTS)
+
+
+def overview(what: str, runs_root: Path) -> Listing:
+    """Make the list of that name; Misuse with the nearest where there is none."""
+    if what not in _LISTS:
+        raise Misuse(f"there is no list of '{what}'; {nearest(what, LISTS)}", f"known: {', '.join(LISTS)}")
+    return _LISTS[what](runs_root)
+
+
+def list_recipe(recipe: Recipe, origins: Mapping[str, str]) -> Listing:
+    """List every value of a resolved recipe with where it came from and what it means."""
+    values = recipe.model_dump(mode="json")
+    rows = [
+        {
+            "key": key,
+            "value": values[key],
+            "origin": origins.get(key, "default"),
+            "meaning": field.description,
+        }
+        for key, field in Recipe.model_fields.items()
+    ]
+    name = f"{recipe.model} on {recipe.task} ({recipe.dataset}, suite {recipe.suite})"
+    return Listing(name, ("key", "value", "origin", "meaning"), rows)
+
+
+def listing_grid(found: Listing) -> Grid:
+    """Lay a list out for a terminal; a column that says nothing in any row disappears."""
+    columns = [
+        Column(
+            name,
+            partial(_cell, name),
+            all(isinstance(row.get(name), int | float | None) for row in found.rows),
+        )
+        for name in found.columns
+    ]
+    return grid(*filled(columns, found.rows))
+
+
+def _cell(name: str, row: Mapping[str, Any]) -> str:
+    if name == "examples":
+        return f"{row[name]:,}"
+    if name == "value" and isinstance(row[name], float) and "key" not in row:
+        return f"{row[name]:.2f}{MARK if row.get('verified') == 'memory' else ''}"
+    return words(row.get(name))
+
+
+def words(value: object) -> str:
+    """Write a value of a list for people: 5e-5, a, b."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        if value.is_integer():
+            return f"{int(value):,}"
+        digits, _, power = f"{value:.6e}".partition("e")
+        return f"{value:.6g}" if abs(value) >= 1e-3 else f"{digits.rstrip('0').rstrip('.')}e{int(power)}"
+    if isinstance(value, list | tuple):
+        return ", ".join(words(part) for part in value) or "-"
+    if isinstance(value, int):
+        return str(value)
+    return "-" if value in (None, "") else str(value)

@@ -1,0 +1,184 @@
+"""Cards as readable text: what a method, task, data set or suite is, without opening its file."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Iterable
+from typing import Any, cast
+
+from pydantic import BaseModel
+
+from vlbench.catalog import DataFile, DatasetCard, ModelCard, SuiteCard, TaskCard, card_names, cards, find
+from vlbench.report.columns import MARK
+from vlbench.report.overview import words
+from vlbench.report.published import find_costs, find_published
+from vlbench.types import Misuse, nearest
+
+WIDTH = 100
+
+
+def card_text(name: str) -> str:
+    """Write the cards of a name as text; Misuse with the nearest of all names where there is none."""
+    return "\n\n".join(_TEXTS[type(card)](card) for card in find_cards(name))
+
+
+def card_data(name: str) -> dict[str, Any]:
+    """Return the cards of a name as plain values, by kind."""
+    return {_KINDS[type(card)]: card.model_dump(mode="json", exclude={"path"}) for card in find_cards(name)}
+
+
+def find_cards(name: str) -> list[Any]:
+    """Find the cards of a name; a task and a data set may share one."""
+    found = [find(cast("type[ModelCard]", kind), name) for kind in _KINDS if name in card_names(kind)]
+    if not found:
+        every = sorted({known for kind in _KINDS for known in card_names(kind)})
+        raise Misuse(
+            f"no method, task, data set or suite is called '{name}'; {nearest(name, every)}",
+            "see: vlbench list methods, tasks, datasets or suites",
+        )
+    return found
+
+
+def _heading(kind: str, card: BaseModel, name: str, about: str) -> list[str]:
+    return [f"{kind} {getattr(card, 'id', '')}: {name}", *_wrapped(about, 2)]
+
+
+def _wrapped(text: str, indent: int) -> list[str]:
+    space = " " * indent
+    # Addresses and names of files stay whole.
+    wrapper = textwrap.TextWrapper(
+        WIDTH, initial_indent=space, subsequent_indent=space, break_long_words=False, break_on_hyphens=False
+    )
+    return wrapper.wrap(text)
+
+
+def _pairs(title: str, pairs: Iterable[tuple[str, str]]) -> list[str]:
+    """Write ``name  text`` lines below a title, texts aligned; nothing where there is none."""
+    known = [(name, text) for name, text in pairs if text]
+    if not known:
+        return []
+    wide = max(len(name) for name, _ in known)
+    lines = ["", title]
+    for name, text in known:
+        first, *rest = _wrapped(text, wide + 4)
+        lines += [f"  {name:<{wide}}  {first.strip()}", *rest]
+    return lines
+
+
+def _method(card: ModelCard) -> str:
+    paper = card.paper
+    return "\n".join(
+        [
+            *_heading("method", card, card.name, card.about),
+            *_pairs(
+                "paper",
+                [("title", paper.title), ("by", f"{paper.authors}, {paper.year}"), ("at", paper.url),
+                 ("code", card.official), ("licence", card.licence)],
+            ),
+            *_pairs("modules", card.modules.items()),
+            *_pairs("sizes", [(name, _settings(size)) for name, size in card.sizes.items()]),
+            *_pairs("pre-training", [(key, words(value)) for key, value in _flat(card.pretrain)]),
+            *_pairs("fine-tuning", [(task, _settings(values)) for task, values in card.finetune.items()]),
+            *_pairs("checkpoints (paths below the data folder)", _checkpoints(card)),
+            *_pairs("where it knowingly differs", [("-", f"{d.what}: {d.why}") for d in card.departure]),
+            *_pairs("published costs", _costs(card.published)),
+            *_published_note(card.published),
+        ]
+    )  # fmt: skip
+
+
+def _costs(name: str) -> list[tuple[str, str]]:
+    pairs = []
+    for cost in find_costs(name) if name else []:
+        value = f"{words(cost.value)}{MARK if cost.from_memory else ''} {cost.unit}"
+        source = f"arXiv {cost.arxiv_id}" if cost.arxiv_id else cost.source_title
+        place = f"{cost.variant}, {cost.hardware}" if cost.hardware else cost.variant
+        pairs.append((cost.what, f"{value} ({place}; {source})"))
+    return pairs
+
+
+def _published_note(name: str) -> list[str]:
+    count = len(find_published(name)) if name else 0
+    return ["", f"{count} published numbers: vlbench list published --method {name}"] if count else []
+
+
+def _checkpoints(card: ModelCard) -> list[tuple[str, str]]:
+    pairs = []
+    for c in card.checkpoint:
+        size = f", {c.bytes / 1e6:,.0f} MB" if c.bytes else ""
+        pairs += [(c.name, f"{c.size}{f', for {c.task}' if c.task else ''}{size}; from {c.url}")]
+        pairs += [("  put at", c.file), ("  note", c.note)]
+    return pairs
+
+
+def _settings(values: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {words(value)}" for key, value in values.items())
+
+
+def _flat(values: dict[str, Any]) -> list[tuple[str, object]]:
+    return [(key, _settings(value) if isinstance(value, dict) else value) for key, value in values.items()]
+
+
+def _task(card: TaskCard) -> str:
+    known = {name: find(DatasetCard, name) for name in card.datasets if name in card_names(DatasetCard)}
+    able = [m.id for m in cards(ModelCard) if card.id in {key.partition("/")[0] for key in m.finetune}]
+    return "\n".join(
+        [
+            *_heading("task", card, card.name, card.about),
+            *_pairs("scoring", [("form", card.form), ("metric", card.metric)]),
+            *_pairs("data sets", [(name, f"{d.about}; scorer {d.scorer}") for name, d in known.items()]),
+            *_pairs("methods", [("-", name) for name in able]),
+        ]
+    )
+
+
+def _dataset(card: DatasetCard) -> str:
+    p = card.paper
+    paper = f"{p.title} ({p.authors}, {p.year}) {p.url}" if p else ""
+    comes = f"inside the Python package {card.package}" if card.package else ""
+    folder = f"{card.folder}/ below the data folder" if card.folder else ""
+    about = [("home", card.home), ("licence", card.licence), ("paper", paper), ("travels", comes)]
+    about += [("folder", folder), ("scorer", card.scorer)]
+    return "\n".join(
+        [
+            *_heading("data set", card, card.name, card.about),
+            *_pairs("source", about),
+            *_pairs("splits", [(name, _split(card, name)) for name in card.splits]),
+            *_pairs("files", [(f.name, _file(f)) for f in card.file]),
+        ]
+    )
+
+
+def _split(card: DatasetCard, name: str) -> str:
+    split = card.splits[name]
+    parts = [f"{split.examples:,} examples" if split.examples else ""]
+    parts += [f"{split.images:,} images" if split.images else ""]
+    parts += [f"of {split.of}" if split.of else "", "" if split.public else "answers not public"]
+    parts += [f"published as {split.published}" if split.published else "", split.note]
+    return ", ".join(part for part in parts if part) or "size not stated"
+
+
+def _file(file: DataFile) -> str:
+    size = f"{file.bytes / 1e6:,.1f} MB" if file.bytes else ""
+    parts = (file.role, f"of {file.split}" if file.split else "", size, file.note, file.url)
+    return ", ".join(part for part in parts if part)
+
+
+def _suite(card: SuiteCard) -> str:
+    groups = [("all", card.all), *card.tasks.items(), *card.methods.items(), *card.pairs.items()]
+    return "\n".join(
+        [
+            *_heading("suite", card, card.id, card.about),
+            *_pairs("expect", [("-", card.expect)]),
+            *_pairs("data sets", card.datasets.items()),
+            *_pairs("settings (later wins)", [(name, _settings(values)) for name, values in groups]),
+        ]
+    )
+
+
+_KINDS: dict[type[Any], str] = {
+    ModelCard: "method", TaskCard: "task", DatasetCard: "dataset", SuiteCard: "suite",
+}  # fmt: skip
+_TEXTS: dict[type[Any], Callable[[Any], str]] = {
+    ModelCard: _method, TaskCard: _task, DatasetCard: _dataset, SuiteCard: _suite,
+}  # fmt: skip

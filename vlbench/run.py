@@ -1,0 +1,483 @@
+"""One run, from names to record: the only place where all parts meet."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from accelerate import Accelerator
+
+from vlbench.catalog import load_code
+from vlbench.data.batches import Collator, Feed, Share, in_order
+from vlbench.data.images import ImageStore
+from vlbench.data.opening import open_regions, open_words
+from vlbench.data.words import Words
+from vlbench.engine import checkpoint
+from vlbench.engine.devices import describe, open_device, seed_everything, worth_compiling
+from vlbench.engine.evaluate import Asked, ask
+from vlbench.engine.meter import flops_per_sample, peak_memory
+from vlbench.engine.train import STATE, Trained, planned_steps, train
+from vlbench.learner import Learner, build_model
+from vlbench.models.base import Model
+from vlbench.paths import make_folder, replacing, sha256, write_text
+from vlbench.plan import Plan
+from vlbench.record import Basis, RunRecord, Scores, Throughput
+from vlbench.runfolder import RECORD, WEIGHTS, WORDS, Begun, begin, find_run, finished, folder_of, locked
+from vlbench.tasks.base import Task
+from vlbench.tracking import RunLog, start_mirror
+from vlbench.types import Answer, BadData, Example, Fault, Progress, quiet
+
+SHUFFLED = "image-shuffled"
+
+
+class Options(NamedTuple):
+    """How a run is made, as far as it does not decide the outcome."""
+
+    out: Path
+    data: Path
+    device: str = "auto"
+    fresh: bool = False
+    mirror: bool = True
+    progress: Progress = quiet
+    say: Callable[[str], None] = lambda line: None
+
+
+class Opened(NamedTuple):
+    """What a run works on."""
+
+    task: Task
+    examples: dict[str, list[Example]]
+    """Split -> examples."""
+    images: ImageStore
+    words: Words
+    collate: Collator
+
+
+class Made(NamedTuple):
+    """What a run leaves: its record and folder, and whether it was there already."""
+
+    record: RunRecord
+    folder: Path
+    new: bool
+
+
+def run(plan: Plan, options: Options) -> Made:
+    """Train (if the recipe says so) and evaluate one method on one task; go on where an earlier run stopped."""
+    folder = folder_of(plan, options.out, fresh=options.fresh)
+    with locked(folder):
+        if record := finished(folder):
+            return Made(record, folder, False)
+        accelerator = open_device(options.device, plan.recipe.precision)
+        seed_everything(plan.recipe.seed)
+        opened = open_data(plan, options, folder)
+        begun = begin(folder, plan, inputs_of(plan, opened, options))
+        learner = build_learner(plan, opened, options)
+        with _logged(folder, plan, begun, learner, options) as log:
+            record = _carry_out(plan, opened, learner, accelerator, begun, folder, options, log)
+            record.write(folder / RECORD)
+            (folder / "checkpoint" / STATE).unlink(missing_ok=True)
+    return Made(record, folder, True)
+
+
+def _carry_out(
+    plan: Plan,
+    opened: Opened,
+    learner: Learner,
+    accelerator: Accelerator,
+    begun: Begun,
+    folder: Path,
+    options: Options,
+    log: RunLog,
+) -> RunRecord:
+    """Train, answer, score, and put it all down."""
+    recipe = plan.recipe
+    trained, flops = _train(plan, opened, learner, accelerator, folder, options, log)
+    hashed = checkpoint.save_weights(learner, folder / WEIGHTS) if trained.steps else ""
+    scores: dict[str, Scores] = {}
+    answers: dict[str, str] = {}
+    asked: Asked | None = None
+    for split in recipe.evaluate_splits:
+        asked = _ask(opened, learner, split, accelerator, recipe.evaluate_batch, options.progress)
+        answers[split] = _write_answers(opened.task, asked, split, folder, recipe.scorer)
+        if opened.task.split(split).public:
+            scores[split] = opened.task.score(_words_of(asked), split, recipe.scorer)
+        log({"event": "note", "text": f"{split}: {len(asked.given)} examples answered"})
+    return RunRecord(
+        id=folder.name,
+        kind="finetune" if trained.steps else "evaluate",
+        method=plan.model.id,
+        task=plan.task.id,
+        dataset=plan.dataset.id,
+        suite=plan.suite.id,
+        size=recipe.size,
+        seed=recipe.seed,
+        basis=basis_of(plan, trained, len(_training_examples(plan, opened)), options),
+        recipe=recipe,
+        origins=plan.origins,
+        inputs=begun.inputs,
+        code=begun.code,
+        machine=describe(accelerator),
+        started=begun.started,
+        seconds=round(trained.seconds + (asked.seconds if asked else 0.0), 3),
+        steps=trained.steps,
+        examples_seen=trained.examples,
+        parameters=learner.size(),
+        throughput=_throughput(trained, asked, flops, accelerator),
+        scores=scores,
+        controls=_controls(plan, opened, learner, accelerator, options, scores),
+        answers=answers,
+        checkpoint=WEIGHTS if trained.steps else "",
+        weights=hashed,
+    ).sealed()
+
+
+def open_data(plan: Plan, options: Options, folder: Path) -> Opened:
+    """Open a plan's task, its examples, its images as the method sees them, and its words."""
+    recipe = plan.recipe
+    task: Task = load_code(plan.task.code, Task)(plan.dataset, options.data)
+    needed = list(dict.fromkeys([*(recipe.train_splits if _trains(plan) else ()), *recipe.evaluate_splits]))
+    examples = {split: list(task.examples(split))[: recipe.limit or None] for split in needed}
+    empty = [split for split, found in examples.items() if not found]
+    if empty:
+        raise BadData(f"{plan.dataset.name}: the split {empty[0]} holds no example")
+    images = _open_images(plan, task, needed, options)
+    shown = [key for found in examples.values() for example in found for key in example.images]
+    if fault := images.missing(shown):
+        raise fault
+    words = _open_words(plan, task, options, folder)
+    collate = Collator(
+        images, words, length=recipe.text_length, answers=len(task.answers), target=task.target
+    )
+    return Opened(task, examples, images, words, collate)
+
+
+def _trains(plan: Plan) -> bool:
+    return bool(plan.recipe.steps or plan.recipe.epochs)
+
+
+def _open_images(plan: Plan, task: Task, splits: Sequence[str], options: Options) -> ImageStore:
+    sees = load_code(plan.model.code, Model).sees
+    if sees != "regions":
+        raise Fault(f"{plan.model.id} sees {sees}, which no method of this version does")
+    # proposals of all splits are made in one go, so that later runs on other splits find them
+    public = [name for name, split in plan.dataset.splits.items() if not split.of] or list(splits)
+    here = {s: task.image_files(s) for s in dict.fromkeys([*splits, *public])} if plan.dataset.package else {
+        s: task.image_files(s) for s in splits
+    }  # fmt: skip
+    images = {key: path for found in here.values() for key, path in found.items()}
+    return open_regions(
+        plan.dataset,
+        splits,
+        images,
+        folder=options.data / plan.dataset.folder,
+        most=plan.recipe.regions,
+        progress=options.progress,
+    )
+
+
+def _open_words(plan: Plan, task: Task, options: Options, folder: Path) -> Words:
+    """Open the words: a trained vocabulary is learned from all training texts, or taken from the run we go on from."""
+    recipe = plan.recipe
+    name = recipe.tokeniser or plan.dataset.tokeniser or plan.model.tokeniser or "train"
+    kept = folder / WORDS
+    if name == "train" and recipe.start.startswith("run:") and not kept.is_file():
+        earlier = find_run(recipe.start.removeprefix("run:"), options.out) / WORDS
+        if earlier.is_file():
+            write_text(kept, earlier.read_text(encoding="utf-8"))
+    texts: list[str] = []
+    if name == "train" and not kept.is_file():
+        texts = [text for split in recipe.train_splits for e in task.examples(split) for text in e.texts]
+    return open_words(name, texts=texts, size=recipe.vocabulary, root=options.data, kept=kept)
+
+
+def inputs_of(plan: Plan, opened: Opened, options: Options) -> dict[str, str]:
+    """Hash everything a run reads: annotation files, images, words, cards, the starting checkpoint."""
+    files = {name: path for split in opened.examples for name, path in opened.task.files(split).items()}
+    cards = {f"card:{kind}": getattr(plan, kind).path for kind in ("model", "task", "dataset", "suite")}
+    found = {name: sha256(path) for name, path in files.items()}
+    found |= {name: sha256(Path(path)) for name, path in cards.items() if path}
+    if start := starting_point(plan, options):
+        found["start"] = sha256(start[0])
+    return {**found, "images": opened.images.sha256, "words": opened.words.identity}
+
+
+def build_learner(plan: Plan, opened: Opened, options: Options) -> Learner:
+    """Build the model at its size, with the head for the task's form, from its starting point."""
+    recipe, words = plan.recipe, opened.words
+    facts = {
+        "vocabulary": words.vocabulary,
+        "feature_dim": getattr(opened.images, "feature_dim", 0),
+        "image_size": getattr(opened.images, "size", 0),
+        "text_length": recipe.text_length,
+        "dropout": recipe.dropout,
+        "mask_token": words.mask,
+        "special_tokens": (words.padding, words.cls, words.sep),
+    }
+    model = build_model(load_code(plan.model.code, Model), dict(plan.model.sizes[recipe.size]), facts)
+    learner = Learner(model, model.head(opened.task.form, len(opened.task.answers)))
+    if start := starting_point(plan, options):
+        path, table = start
+        found = checkpoint.load(learner, path, checkpoint.read_table(table) if table else None)
+        if found.new and not _trains(plan):
+            raise BadData(
+                f"{path} has no head for {plan.task.id}, so it cannot answer it ({found.new[0]} is missing)",
+                f"fine-tune first: vlbench run {plan.model.id} {plan.task.id} --start {recipe.start}",
+            )
+        options.say(
+            f"{path.name}: {len(found.used)} tensors used, {len(found.not_needed)} not needed for {plan.task.id}, "
+            f"{len(found.new)} begin anew"
+        )
+    return learner
+
+
+def starting_point(plan: Plan, options: Options) -> tuple[Path, str] | None:
+    """Find the checkpoint a run starts from and its rename table ("" for our own names); None for scratch."""
+    start = plan.recipe.start
+    if start == "scratch":
+        return None
+    if start.startswith("run:"):
+        return find_run(start.removeprefix("run:"), options.out) / WEIGHTS, ""
+    if start == "published":
+        return _published(plan, options)
+    path = Path(start)
+    names = plan.model.checkpoint[0].names if plan.model.checkpoint else ""
+    own = any(key.startswith("model.") for key in checkpoint.read_weights(path))
+    return path, "" if own else names
+
+
+def _published(plan: Plan, options: Options) -> tuple[Path, str]:
+    known = [c for c in plan.model.checkpoint if c.size == plan.recipe.size]
+    fitting = [c for c in known if c.task == plan.task.id] or [c for c in known if not c.task]
+    if not fitting:
+        raise Fault(
+            f"{plan.model.id} has no published checkpoint of size {plan.recipe.size}",
+            "train from scratch with --start scratch, or choose --size base",
+        )
+    path = options.data / fitting[0].file
+    if not path.is_file():
+        size = f" ({fitting[0].bytes / 1e6:.0f} MB)" if fitting[0].bytes else ""
+        raise BadData(
+            f"the published checkpoint of {plan.model.id} is not here: {path}",
+            f"get {fitting[0].url}{size} and put it there, or train with --start scratch",
+        )
+    return path, fitting[0].names
+
+
+def _training_examples(plan: Plan, opened: Opened) -> list[Example]:
+    return [e for split in plan.recipe.train_splits for e in opened.examples.get(split, [])]
+
+
+def _train(
+    plan: Plan,
+    opened: Opened,
+    learner: Learner,
+    accelerator: Accelerator,
+    folder: Path,
+    options: Options,
+    log: RunLog,
+) -> tuple[Trained, float | None]:
+    recipe, examples = plan.recipe, _training_examples(plan, opened) if _trains(plan) else []
+    steps = planned_steps(recipe, len(examples))
+    if not steps:
+        learner.to(accelerator.device)
+        return Trained(0, 0, 0.0, 0.0, 0.0), None
+    if not opened.task.answers:
+        raise Fault(f"{plan.task.id} on {plan.dataset.id} has no answer list to train on")
+    share = Share(accelerator.process_index, accelerator.num_processes)
+    feed = Feed(examples, opened.collate, recipe, share=share)
+    if worth_compiling(recipe.compile, accelerator, learner.size()):
+        learner.model.compile_encoder()
+    with _interruptible() as keep_going:
+        trained = train(
+            learner,
+            feed,
+            recipe,
+            steps=steps,
+            accelerator=accelerator,
+            log=log,
+            folder=make_folder(folder / "checkpoint"),
+            progress=options.progress,
+            keep_going=keep_going,
+        )
+    part = feed.parts(0)[0]
+    moved = torch.utils._pytree.tree_map_only(torch.Tensor, lambda t: t.to(accelerator.device), part)
+    return trained, flops_per_sample(learner, moved)
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Turn the first Ctrl-C into a wish to stop at the end of the step; a second one stops at once."""
+    wishes: list[int] = []
+
+    def wish(number: int, frame: Any) -> None:
+        wishes.append(number)
+        if len(wishes) > 1:
+            raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGINT, wish)
+    except ValueError:  # not in the main thread: whoever runs us there stops us in their own way
+        yield lambda: True
+        return
+    try:
+        yield lambda: not wishes
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _ask(
+    opened: Opened, learner: Learner, split: str, accelerator: Accelerator, size: int, progress: Progress
+) -> Asked:
+    examples = opened.examples[split]
+    share = Share(accelerator.process_index, accelerator.num_processes)
+    batches = in_order(examples, opened.collate, size, share=share)
+    return ask(learner, batches, total=len(examples), accelerator=accelerator, progress=progress, what=split)
+
+
+def _words_of(asked: Asked) -> dict[str, Answer]:
+    return {name: given.answer for name, given in asked.given.items()}
+
+
+def _write_answers(task: Task, asked: Asked, split: str, folder: Path, scorer: str) -> str:
+    """Write the official answer file and the samples table; return the former's name."""
+    given = _words_of(asked)
+    name = f"answers-{split}.json"
+    write_text(folder / name, json.dumps(task.answers_file(given, split)) + "\n")
+    scores = task.each(given, split, scorer) if task.split(split).public else {}
+    rows = [
+        {
+            "id": example.id,
+            "text": " | ".join(example.texts),
+            "images": " ".join(example.images),
+            "answer": task.wording(given[example.id]),
+            "expected": " | ".join(f"{a}:{s:.1f}" if s < 1 else a for a, s in task.weights(example).items()),
+            "score": scores.get(example.id),
+            "probability": asked.given[example.id].probability,
+        }
+        for example in task.answered(given, split)
+    ]
+    write_samples(rows, folder / f"samples-{split}.parquet")
+    return name
+
+
+def write_samples(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Write one row an example, for looking at errors."""
+    import pyarrow
+    from pyarrow import parquet
+
+    with replacing(path) as part:
+        parquet.write_table(pyarrow.Table.from_pylist([dict(row) for row in rows]), part)
+
+
+def _controls(
+    plan: Plan,
+    opened: Opened,
+    learner: Learner,
+    accelerator: Accelerator,
+    options: Options,
+    scores: Mapping[str, Scores],
+) -> Scores:
+    """Score what needs no image, and the model with images that belong to other questions: the main metric."""
+    if not scores:
+        return {}
+    split, wanted = next(iter(scores)), plan.recipe.controls
+    examples = {example.id for example in opened.examples[split]}
+    counted = opened.task.controls(split, plan.recipe.train_splits) if set(wanted) - {SHUFFLED} else {}
+    given: dict[str, Mapping[str, Answer]] = {
+        name: {i: a for i, a in answers.items() if i in examples}
+        for name, answers in counted.items()
+        if name in wanted
+    }
+    if SHUFFLED in wanted:
+        swapped = opened._replace(examples={split: with_other_images(opened.examples[split])})
+        asked = _ask(swapped, learner, split, accelerator, plan.recipe.evaluate_batch, options.progress)
+        given[SHUFFLED] = _words_of(asked)
+    metric = next(iter(scores[split]))
+    return {name: opened.task.score(found, split, plan.recipe.scorer)[metric] for name, found in given.items()}
+
+
+def with_other_images(examples: Sequence[Example]) -> list[Example]:
+    """Give every example the images of another one, all that shared an image the same ones; seeded."""
+    shown = list(dict.fromkeys(example.images for example in examples))
+    order = torch.randperm(len(shown), generator=torch.Generator().manual_seed(0)).tolist()
+    after = {shown[here]: shown[there] for here, there in zip(order, [*order[1:], order[0]], strict=True)}
+    return [Example(e.id, after[e.images], e.texts, e.answer, e.boxes) for e in examples]
+
+
+def _throughput(
+    trained: Trained, asked: Asked | None, flops: float | None, accelerator: Accelerator
+) -> Throughput:
+    return Throughput(
+        train_samples_per_second=round(trained.samples_per_second, 2) if trained.steps else None,
+        evaluate_samples_per_second=round(asked.samples_per_second, 2) if asked else None,
+        data_wait_share=round(trained.data_wait_share, 4) if trained.steps else None,
+        peak_memory_bytes=peak_memory(accelerator.device),
+        flops_per_sample=flops,
+        train_seconds=round(trained.seconds, 3) if trained.steps else None,
+        evaluate_seconds=round(asked.seconds, 3) if asked else None,
+    )
+
+
+def basis_of(plan: Plan, trained: Trained, examples: int, options: Options) -> Basis:
+    """Say what a number rests on, computed from start, steps and data share against the card."""
+    recipe, start = plan.recipe, plan.recipe.start
+    if not trained.steps:
+        if start.startswith("run:") and (earlier := finished(find_run(start.removeprefix("run:"), options.out))):
+            return earlier.basis
+        return "published weights" if start == "published" else "reduced"
+    if recipe.limit or trained.examples < examples:
+        return "smoke"
+    own = f"{plan.task.id}/{plan.dataset.id}"
+    asked = {**plan.model.finetune.get(plan.task.id, {}), **plan.model.finetune.get(own, {})}
+    values = recipe.model_dump(mode="json")
+    as_published = own in plan.model.finetune and all(values[key] == value for key, value in asked.items())
+    return "paper recipe" if as_published and start == "published" else "reduced"
+
+
+@contextmanager
+def _logged(folder: Path, plan: Plan, begun: Begun, learner: Learner, options: Options) -> Iterator[RunLog]:
+    """Keep the run's log and its mirror; say how it ended, whichever way it does."""
+    state = folder / "checkpoint" / STATE
+    step = int(checkpoint.load_state(state)["step"]) if state.is_file() else 0
+    log = RunLog(folder, after_step=step)
+    mirror = start_mirror(folder, options.out) if options.mirror else None
+    if step:
+        options.say(f"going on after step {step} of {folder.name}")
+    log(_start_event(plan, begun, learner, folder))
+    ended = {"status": "failed", "message": ""}
+    try:
+        yield log
+        ended = {"status": "finished", "message": ""}
+    except KeyboardInterrupt:
+        ended = {"status": "stopped", "message": "stopped by Ctrl-C"}
+        raise Fault("stopped", "the same command goes on where it stopped") from None
+    except Fault as fault:
+        ended["message"] = fault.wrong
+        raise
+    finally:
+        log({"event": "end", **ended})
+        if mirror:
+            options.say(mirror.finish(60))
+
+
+def _start_event(plan: Plan, begun: Begun, learner: Learner, folder: Path) -> dict[str, object]:
+    return {
+        "event": "start",
+        "run": folder.name,
+        "method": plan.model.id,
+        "task": plan.task.id,
+        "dataset": plan.dataset.id,
+        "suite": plan.suite.id,
+        "seed": plan.recipe.seed,
+        "recipe": plan.recipe.model_dump(mode="json"),
+        "origins": plan.origins,
+        "inputs": begun.inputs,
+        "parameters": learner.size(),
+    }
+
+

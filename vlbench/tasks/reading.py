@@ -1,0 +1,87 @@
+"""Read official files that may be anything: a fault is one clear line that names the file and the place."""
+
+from __future__ import annotations
+
+import gc
+import json
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from vlbench.types import BadData
+
+Value = TypeVar("Value")
+_NAMES = {dict: "an object", list: "a list", str: "a text", int: "a whole number"}
+
+
+@contextmanager
+def many_objects() -> Iterator[None]:
+    """Hold the cycle collector while millions of small objects are made; it would find nothing, slowly."""
+    held = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if held:
+            gc.enable()
+
+
+def read_json(path: Path, todo: str = "") -> Any:
+    """Read a JSON file; BadData with line and column where it is none, ``todo`` where there is no file."""
+    try:
+        with many_objects():
+            return json.loads(path.read_bytes().decode("utf-8"))
+    except FileNotFoundError:
+        raise BadData(f"there is no file {path}", todo) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadData(f"{path}: {_fault(error)}", _advice(error)) from None
+
+
+def _fault(error: Exception) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"not JSON: line {error.lineno}, column {error.colno}: {error.msg}"
+    if isinstance(error, UnicodeDecodeError):
+        return f"not UTF-8 text: byte {error.start} is 0x{error.object[error.start]:02x}"
+    if isinstance(error, RecursionError):
+        return "not readable JSON: nested too deeply"
+    if isinstance(error, OSError):
+        return f"cannot be read: {error.strerror or error}"
+    return f"not readable JSON: {error}"
+
+
+def _advice(error: Exception) -> str:
+    return "" if isinstance(error, OSError) else "if it was downloaded, it may be cut short: get it again"
+
+
+def member(record: object, key: str, kind: type[Value], place: str) -> Value:
+    """Return a key of a JSON object, checked; ``place`` says where the object stands."""
+    if not isinstance(record, dict):
+        raise BadData(f"{place}: expected an object with '{key}', found {describe(record)}")
+    if key not in record:
+        raise BadData(f"{place}: the key '{key}' is missing")
+    value = record[key]
+    if type(value) is not kind:  # a bool is an int to isinstance, but never an id
+        raise BadData(f"{place}: '{key}' should be {_NAMES[kind]}, found {describe(value)}")
+    return value
+
+
+def describe(value: object) -> str:
+    """Name a JSON value in a message, short however long it is."""
+    if isinstance(value, dict | list):
+        return _NAMES[type(value)]
+    text = ascii(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def listed(ids: Iterable[object]) -> str:
+    """Write the first ten ids, and how many there are in all."""
+    names = [describe(each).strip("'\"") for each in ids]
+    more = ", ..." if len(names) > 10 else ""
+    return f"{', '.join(names[:10])}{more} ({len(names)} in all)"
+
+
+def refuse(place: str, what: str, ids: Collection[object], todo: str = "") -> None:
+    """Raise BadData that lists the ids, if there is any."""
+    if ids:
+        raise BadData(f"{place}: {what}: {listed(ids)}", todo)

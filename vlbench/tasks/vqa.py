@@ -1,0 +1,118 @@
+"""VQA: an open question on an image, answered from a closed list (Antol et al. 2015, Goyal et al. 2017).
+
+Layout ``vqa-v2`` is the official question and annotation files, asked of COCO; ``easy-vqa`` is what the
+Python package easy-vqa holds, whose one answer a question counts as if ten people had given it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+from vlbench.catalog import DatasetCard
+from vlbench.metrics.vqa_accuracy import OFFICIAL, SCORERS, accuracies, answer_list, summarise
+from vlbench.record import Score
+from vlbench.tasks.base import Task
+from vlbench.tasks.reading import read_json
+from vlbench.tasks.vqa_easy import EasyVQA
+from vlbench.tasks.vqa_files import Asked, check_answered, read_official, take_answers
+from vlbench.tasks.vqa_official import OfficialVQA
+from vlbench.types import Answer, BadData, Example, Fault, Form, Misuse, nearest
+
+LAYOUTS: Mapping[str, type[OfficialVQA] | type[EasyVQA]] = {"vqa-v2": OfficialVQA, "easy-vqa": EasyVQA}
+
+
+class VQA(Task):
+    """Visual question answering."""
+
+    form: ClassVar[Form] = "classify"
+
+    def __init__(self, card: DatasetCard, folder: Path) -> None:
+        super().__init__(card, folder)
+        if card.layout not in LAYOUTS:
+            raise BadData(
+                f"{card.path}: no layout of vqa is called '{card.layout}'", f"known: {', '.join(LAYOUTS)}"
+            )
+        self.layout = LAYOUTS[card.layout](card, self.folder)
+
+    def examples(self, split: str) -> Sequence[Example]:
+        """List the questions of a split in the order of its file."""
+        return [asked.example for asked in self._asked(split).values()]
+
+    @cached_property
+    def answers(self) -> Sequence[str]:
+        """The preprocessed majority answers that occur often enough, in alphabetical order."""
+        asked = (one for split in self.card.answer_splits for one in self._asked(split).values())
+        return answer_list((one.majority for one in asked), self.card.answer_count)
+
+    def score(self, given: Mapping[str, Answer], split: str, scorer: str = "") -> dict[str, Score]:
+        """Score answers, over all and by kind of answer."""
+        values = self.each(given, split, scorer)
+        asked = self._asked(split)
+        return self.tally([asked[name].example for name in values], list(values.values()), self._version(scorer))
+
+    def each(self, given: Mapping[str, Answer], split: str, scorer: str = "") -> Mapping[str, float]:
+        """Score every answered question from 0 to 1; Fault where the split's answers are not public."""
+        asked, version = self._asked(split), self._version(scorer)
+        if not self.split(split).public:
+            todo = "the answer file in the run's folder is what the evaluation server takes"
+            raise Fault(f"the answers of {self.card.name} {split} are not public", todo)
+        examples = self.answered(given, split)
+        said = [self.wording(given[example.id]) for example in examples]
+        values = accuracies(said, [asked[example.id].reference for example in examples], version)
+        return dict(zip([example.id for example in examples], values.tolist(), strict=True))
+
+    def breakdown(self, example: Example) -> Mapping[str, str]:
+        """Label an example by the kind of its answer: yes_no, number, other; or yes_no, shape, color."""
+        kind = self.layout.kind(example)
+        return {"answer_type": kind} if kind else {}
+
+    def answers_file(self, given: Mapping[str, Answer], split: str) -> list[dict[str, object]]:
+        """Lay answers out as the official answer file and the evaluation server have them."""
+        examples = self.answered(given, split)
+        return [{"question_id": int(e.id), "answer": self.wording(given[e.id])} for e in examples]
+
+    def files(self, split: str) -> dict[str, Path]:
+        """Return the files a split is read from."""
+        self.split(split)
+        return self.layout.files(split)
+
+    def image_files(self, split: str) -> dict[str, Path]:
+        """Return the image files of a split that are here, by image key."""
+        keys = {key for example in self.examples(split) for key in example.images}
+        here = self.layout.images(split)
+        return {key: here[key] for key in sorted(keys & here.keys())}
+
+    def _asked(self, split: str) -> Mapping[str, Asked]:
+        self.split(split)
+        return self.layout.read(split)
+
+    def _version(self, scorer: str) -> str:
+        """Return the scorer to use; Misuse where the data set cannot be scored by it."""
+        name = scorer or self.card.scorer
+        known = SCORERS if self.layout.one_answer else OFFICIAL
+        if name not in known:
+            raise Misuse(f"{self.card.name} has no scorer '{name}'; {nearest(name, known)}")
+        return name
+
+
+def score_files(
+    questions: Path, annotations: Path, answers: Path, scorer: str = "official-2021"
+) -> dict[str, object]:
+    """Score an answer file against the official files; percent of two decimals, as officially printed."""
+    if scorer not in OFFICIAL:
+        raise Misuse(f"no scorer is called '{scorer}'; {nearest(scorer, OFFICIAL)}")
+    people = read_official(questions, annotations, "see https://visualqa.org/download.html").annotations
+    said = take_answers(read_json(answers), str(answers))
+    check_answered(said.keys(), people.keys(), str(answers))
+    references = [annotation.reference for annotation in people.values()]
+    found = summarise(accuracies([said[identity] for identity in people], references, scorer), references)
+    return {
+        "overall": round(found.overall, 2),
+        "per_answer_type": {kind: round(value, 2) for kind, value in found.per_answer_type.items()},
+        "per_question_type": {kind: round(value, 2) for kind, value in found.per_question_type.items()},
+        "count": len(references),
+        "scorer": scorer,
+    }

@@ -1,0 +1,229 @@
+"""The official VQA files: questions, annotations and answers, checked as they are read.
+
+Each ``take_`` function turns parsed JSON into plain values or raises BadData that names the key and position.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from vlbench.metrics.vqa_accuracy import Reference
+from vlbench.tasks.reading import describe, listed, many_objects, member, read_json, refuse
+from vlbench.types import BadData, Example
+
+Identity = TypeVar("Identity", int, str)
+
+
+class Question(NamedTuple):
+    """One question of an official question file."""
+
+    image: int
+    text: str
+
+
+class Annotation(NamedTuple):
+    """What people answered, and the answer most of them gave."""
+
+    reference: Reference
+    majority: str
+
+
+def take_questions(data: object, where: str) -> dict[int, Question]:
+    """Read the questions of a parsed question file by their ids."""
+    found: dict[int, Question] = {}
+    rows = member(data, "questions", list, where)
+    with many_objects():
+        for row, record in enumerate(rows):
+            place = f"{where}: questions[{row}]"
+            image, text = member(record, "image_id", int, place), member(record, "question", str, place)
+            found[member(record, "question_id", int, place)] = Question(image, text)
+    _check_ids(rows, found, where, "questions")
+    return found
+
+
+def take_annotations(data: object, where: str) -> dict[int, Annotation]:
+    """Read the annotations of a parsed annotation file by their question ids."""
+    found: dict[int, Annotation] = {}
+    same: dict[object, Any] = {}
+    rows = member(data, "annotations", list, where)
+    with many_objects():
+        for row, record in enumerate(rows):
+            place = f"{where}: annotations[{row}]"
+            identity = member(record, "question_id", int, place)
+            answers = _take_answers(member(record, "answers", list, place), place)
+            reference = Reference(
+                # Many questions have the same answers in the same order; they share one tuple.
+                same.setdefault(answers, answers),
+                member(record, "answer_type", str, place),
+                member(record, "question_type", str, place),
+                _twins(record["answers"]),
+            )
+            found[identity] = Annotation(reference, member(record, "multiple_choice_answer", str, place))
+    _check_ids(rows, found, where, "annotations")
+    return found
+
+
+def _take_answers(records: list[Any], place: str) -> tuple[str, ...]:
+    if not records:
+        raise BadData(f"{place}: 'answers' is empty")
+    try:
+        answers = tuple([record["answer"] for record in records])
+        if set(map(type, answers)) == {str}:
+            return answers
+    except (TypeError, KeyError, IndexError):
+        pass
+    # Something is wrong; go through it again, slowly, to say what.
+    return tuple(member(r, "answer", str, f"{place}.answers[{at}]") for at, r in enumerate(records))
+
+
+def _twins(records: list[dict[str, Any]]) -> tuple[int, ...]:
+    """Mark records that agree in all but the answer by equal numbers; empty where, as usual, none do."""
+    ids = [record.get("answer_id") for record in records]
+    if set(map(type, ids)) == {int} and len(set(ids)) == len(ids):
+        return ()
+    rest = [{key: value for key, value in record.items() if key != "answer"} for record in records]
+    marks = tuple(rest.index(each) for each in rest)
+    return marks if len(set(marks)) < len(marks) else ()
+
+
+def _check_ids(rows: list[Any], found: dict[int, Any], where: str, what: str) -> None:
+    if not rows:
+        raise BadData(f"{where}: holds no {what}")
+    if len(found) < len(rows):
+        refuse(where, f"{what} with a question id that came before", _doubled(rows))
+
+
+def _doubled(rows: list[dict[str, Any]]) -> list[int]:
+    counts = Counter(record["question_id"] for record in rows)
+    return [identity for identity, count in counts.items() if count > 1]
+
+
+def take_answers(data: object, where: str, *, last_counts: bool = False) -> dict[int, str]:
+    """Read a parsed answer file by question id.
+
+    The official evaluator takes the last answer of a doubled id; that is an error unless ``last_counts``.
+    """
+    if not isinstance(data, list):
+        raise BadData(
+            f"{where}: expected a list, found {describe(data)}",
+            'an answer file is a JSON list of {"question_id": number, "answer": text}',
+        )
+    wrong = [at for at, record in enumerate(data) if not _is_answer(record)]
+    if wrong:
+        _refuse_rows(data, wrong, where)
+    if not last_counts:
+        refuse(where, "question ids answered more than once", _doubled(data), "give one answer a question")
+    return {record["question_id"]: record["answer"] for record in data}
+
+
+def _is_answer(record: object) -> bool:
+    return (
+        isinstance(record, dict)
+        and type(record.get("question_id")) is int
+        and type(record.get("answer")) is str
+    )
+
+
+def _refuse_rows(data: list[Any], wrong: list[int], where: str) -> None:
+    """Say what is wrong with the first record; list all by id, or by position where the id is bad."""
+    try:
+        place = f"{where}: [{wrong[0]}]"
+        member(data[wrong[0]], "question_id", int, place)
+        member(data[wrong[0]], "answer", str, place)
+    except BadData as fault:
+        ids = [data[at].get("question_id") if isinstance(data[at], dict) else None for at in wrong]
+        names = [i if type(i) is int else f"[{at}]" for i, at in zip(ids, wrong, strict=True)]
+        raise BadData(
+            f"{fault.wrong}; faulty records: {listed(names)}",
+            'a record is {"question_id": number, "answer": text}',
+        ) from None
+
+
+def check_pairing(questions: Collection[int], annotations: Collection[int], where: str) -> None:
+    """Raise BadData where annotations and questions are not of the same ids."""
+    todo = "the two files must be of the same split"
+    refuse(where, "annotations of questions that do not exist", _beyond(annotations, questions), todo)
+    refuse(where, "questions without annotations", _beyond(questions, annotations), todo)
+
+
+def check_answered(answers: Collection[int], questions: Collection[int], where: str) -> None:
+    """Raise BadData where the answers are not those of exactly the questions."""
+    todo = "an answer file holds every question of the split once, and no other"
+    missing, surplus = _beyond(questions, answers), _beyond(answers, questions)
+    if missing and surplus:
+        raise BadData(
+            f"{where}: question ids without an answer: {listed(missing)}; answered ids that are not in the "
+            f"questions: {listed(surplus)}",
+            todo,
+        )
+    refuse(where, "question ids without an answer", missing, todo)
+    refuse(where, "answered ids that are not in the questions", surplus, todo)
+
+
+def _beyond(ids: Collection[Identity], others: Collection[Identity]) -> list[Identity]:
+    return [each for each in ids if each not in others]
+
+
+class Asked(NamedTuple):
+    """An example with what people said to it; without answers where these are not public."""
+
+    example: Example
+    reference: Reference
+    majority: str = ""
+
+
+class Official(NamedTuple):
+    """A split as its official files give it."""
+
+    coco: str
+    """The image part of COCO it is asked of, such as val2014."""
+    questions: dict[int, Question]
+    annotations: dict[int, Annotation]
+    """Empty where the answers are not public."""
+
+
+def read_official(questions: Path, annotations: Path | None, todo: str) -> Official:
+    """Read a question file with its annotations; ``todo`` says where to get them."""
+    data = read_json(questions, todo)
+    asked = take_questions(data, str(questions))
+    coco = member(data, "data_subtype", str, str(questions)).replace("test-dev", "test")
+    if annotations is None:
+        return Official(coco, asked, {})
+    answered = take_annotations(read_json(annotations, todo), str(annotations))
+    check_pairing(asked.keys(), answered.keys(), str(annotations))
+    return Official(coco, asked, answered)
+
+
+def local_file(folder: Path) -> Path:
+    """Find LXMERT's list of minival: its records, or one COCO image id a line."""
+    records, images = folder / "minival.json", folder / "minival_image_ids.txt"
+    return images if images.is_file() and not records.is_file() else records
+
+
+def read_local_ids(folder: Path, images: Mapping[str, str], todo: str) -> set[str]:
+    """Read which questions of val are minival; ``images`` holds val's image keys by question id."""
+    path = local_file(folder)
+    if path.suffix == ".txt":
+        return _of_images(path, images)
+    data = read_json(path, todo)
+    if not isinstance(data, list):
+        raise BadData(f"{path}: expected a list, found {describe(data)}")
+    ids = [str(member(record, "question_id", int, f"{path}: [{at}]")) for at, record in enumerate(data)]
+    refuse(str(path), "questions that val does not hold", _beyond(ids, images.keys()))
+    return set(ids)
+
+
+def _of_images(path: Path, images: Mapping[str, str]) -> set[str]:
+    try:
+        words = path.read_text(encoding="utf-8").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadData(f"{path}: cannot be read: {error}") from None
+    numbers = {key: key.rpartition("_")[2].lstrip("0") for key in set(images.values())}
+    wanted = {word.lstrip("0") for word in words}
+    refuse(
+        str(path), "not numbers of images that val has questions on", sorted(wanted - set(numbers.values()))
+    )
+    return {identity for identity, key in images.items() if numbers[key] in wanted}

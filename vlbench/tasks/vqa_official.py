@@ -1,0 +1,124 @@
+"""The layout ``vqa-v2``: official question and annotation files, asked of COCO images.
+
+The card names the files of each split. Splits that are part of val follow LXMERT's list: ``minival`` is what
+it holds, ``nominival`` the rest.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+from vlbench.catalog import DatasetCard
+from vlbench.metrics.vqa_accuracy import Reference, soft_targets
+from vlbench.tasks.reading import many_objects
+from vlbench.tasks.vqa_files import (
+    Annotation,
+    Asked,
+    Official,
+    Question,
+    local_file,
+    read_local_ids,
+    read_official,
+)
+from vlbench.types import BadData, Example
+
+_HIDDEN = Annotation(Reference(()), "")
+
+
+class OfficialVQA:
+    """Reads official files once, and gives every split of them."""
+
+    one_answer = False
+
+    def __init__(self, card: DatasetCard, folder: Path) -> None:
+        self.card, self.folder = card, folder
+        self._read: dict[str, Mapping[str, Asked]] = {}
+        self._kinds: dict[str, str] = {}
+        for name, split in card.splits.items():
+            if split.of and (split.of not in card.splits or card.splits[split.of].of):
+                raise BadData(f"{card.path}: splits.{name}: '{split.of}' is no whole split of the card")
+
+    def read(self, split: str) -> Mapping[str, Asked]:
+        """Return the questions of a split by id, in the order of the official file."""
+        if split not in self._read:
+            whole = self.card.splits[split].of
+            self._read[split] = self._part(split, self.read(whole)) if whole else self._whole(split)
+        return self._read[split]
+
+    def files(self, split: str) -> dict[str, Path]:
+        """Return the question, annotation and local-split files of a split."""
+        whole = self.card.splits[split].of
+        paths = [self._questions(whole or split), self._annotations(whole or split)]
+        paths += [local_file(self.folder)] if whole else []
+        return {path.name: path for path in paths if path}
+
+    def images(self, split: str) -> dict[str, Path]:
+        """Return the COCO images that are here, by key; none where their folder is not."""
+        whole = self.card.splits[split].of or split
+        folder = self._named("images", whole) or self._named("images", whole.replace("test-dev", "test"))
+        return {path.stem: path for path in folder.glob("*.jpg")} if folder else {}
+
+    def kind(self, example: Example) -> str:
+        """Return the official answer type, spelt as in the names of metrics; empty where not public."""
+        return self._kinds.get(example.id, "")
+
+    @property
+    def _todo(self) -> str:
+        return f"get it from {self.card.home} and put it into {self.folder}"
+
+    def _named(self, role: str, split: str) -> Path | None:
+        """Return the file of a role that the card names for a split."""
+        names = (file.name for file in self.card.file if file.role == role and file.split == split)
+        return next((self.folder / name for name in names), None)
+
+    def _questions(self, split: str) -> Path:
+        path = self._named("questions", split)
+        if path is None:
+            raise BadData(f"{self.card.path}: names no file of questions for the split {split}")
+        return path
+
+    def _annotations(self, split: str) -> Path | None:
+        if not self.card.splits[split].public:
+            return None
+        path = self._named("annotations", split)
+        if path is None:
+            raise BadData(f"{self.card.path}: names no file of annotations for the split {split}")
+        return path
+
+    def _whole(self, split: str) -> dict[str, Asked]:
+        official = read_official(self._questions(split), self._annotations(split), self._todo)
+        self._kinds |= {
+            str(identity): annotation.reference.answer_type.replace("/", "_")
+            for identity, annotation in official.annotations.items()
+        }
+        with many_objects():
+            return _join(official)
+
+    def _part(self, split: str, whole: Mapping[str, Asked]) -> dict[str, Asked]:
+        """Return minival, or (any other name) what it leaves of the whole."""
+        images = {identity: asked.example.images[0] for identity, asked in whole.items()}
+        local = read_local_ids(self.folder, images, self._todo)
+        return {i: asked for i, asked in whole.items() if (i in local) == (split == "minival")}
+
+
+def _join(official: Official) -> dict[str, Asked]:
+    targets: dict[object, Mapping[str, float]] = {}
+    return {
+        str(identity): _ask(identity, question, official, targets)
+        for identity, question in official.questions.items()
+    }
+
+
+def _ask(
+    identity: int, question: Question, official: Official, targets: dict[object, Mapping[str, float]]
+) -> Asked:
+    reference, majority = official.annotations.get(identity, _HIDDEN)
+    image = f"COCO_{official.coco}_{question.image:012d}"
+    soft = None
+    if reference.answers:
+        # Many questions have the same answers; they share one mapping.
+        key = frozenset(Counter(reference.answers).items())
+        soft = targets.setdefault(key, soft_targets(reference.answers))
+    return Asked(Example(str(identity), (image,), (question.text,), soft), reference, majority)
