@@ -30,6 +30,12 @@ class Learner(nn.Module):
             raise Fault("a model without a head cannot answer")
         return self.head.answers(self.head.scores(self.model, batch), batch)
 
+    def compile_encoder(self) -> None:
+        """Let torch compile how the model reads pairs, once for all lengths of text."""
+        import torch
+
+        self.model.encode = torch.compile(self.model.encode, dynamic=True)  # type: ignore[method-assign]
+
     def size(self) -> int:
         """Count the parameters that are trained."""
         return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)

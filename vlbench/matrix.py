@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -102,8 +101,7 @@ class Matrix:
         if not made.new:
             self.messages.print("this run was finished before; --fresh runs it again", style="dim")
         if not self.as_json:
-            own_out = self.out if self.out != Path("runs") else None
-            show_result(made.record, find_published(), made.folder, self.console, out=own_out)
+            show_result(made.record, find_published(), made.folder, self.console)
 
     def _close(self, made: Sequence[Any]) -> int:
         if self.as_json:
@@ -111,11 +109,22 @@ class Matrix:
             failed = [skipped._asdict() for skipped in self.skipped]
             print(json.dumps({"runs": records, "failed": failed}, indent=1))
         elif len(self.plans) > 1 and made:
-            from vlbench.report.compare import compare_records
-            from vlbench.report.render import print_tables
-
-            print_tables(compare_records([one.record for one in made]), self.console)
+            self._compare(made)
         return max((skipped.code for skipped in self.skipped), default=0)
+
+    def _compare(self, made: Sequence[Any]) -> None:
+        """Print a leaderboard of what was just run, and a line for each run that failed."""
+        from vlbench.report.compare import compare
+        from vlbench.report.render import terminal
+
+        records = [one.record for one in made]
+        methods = list(dict.fromkeys(record.method for record in records))
+        for dataset in dict.fromkeys(record.dataset for record in records):
+            tasks = [record.task for record in records if record.dataset == dataset]
+            for table in compare(list(dict.fromkeys(tasks)), methods, dataset, runs_root=self.out).tables:
+                self.console.print(terminal(table))
+        for skipped in self.skipped:
+            self.console.print(f"not run: {skipped.title}: {skipped.wrong}", style="yellow", highlight=False)
 
     def preview(self) -> int:
         """Say what would be done: steps, time, memory, disk, missing files; change nothing."""
@@ -126,7 +135,9 @@ class Matrix:
             print(json.dumps({"plans": plans}, indent=1))
         else:
             for one in plans:
-                self.console.print("\n".join(f"{key:>14}  {value}" for key, value in one.items()), highlight=False)
+                self.console.print(
+                    "\n".join(f"{key:>14}  {value}" for key, value in one.items()), highlight=False
+                )
                 self.console.print()
         return 3 if any(one["missing"] for one in plans) else 0
 
@@ -140,9 +151,3 @@ def _seeds(typed: str) -> list[dict[str, int]]:
     if not all(part.isdigit() for part in parts):
         raise Misuse(f"--seed wants whole numbers as 0,1,2, not '{typed}'")
     return [{"seed": int(part)} for part in parts]
-
-
-def quiet_libraries() -> None:
-    """Keep other packages' notices off the terminal; they say nothing a user can act on."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

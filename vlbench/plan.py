@@ -21,6 +21,7 @@ from vlbench.catalog import (
     find,
     find_suite,
 )
+from vlbench.paths import card_folder
 from vlbench.recipe import Layer, Recipe, resolve
 from vlbench.types import Misuse, nearest
 
@@ -97,18 +98,28 @@ def plan(method: str, task: str, *, suite: str = "quick", typed: Mapping[str, An
     model_card, task_card, suite_card = find_model(method), find_task(task), find_suite(suite)
     dataset_card = _find_dataset(task_card, str(typed.get("dataset", "")), suite_card)
     names = {"model": method, "task": task, "dataset": dataset_card.id, "suite": suite_card.id}
-    layers: list[Layer] = [(dataset_card.path, dataset_card.recipe)]
-    for key in (task_card.id, f"{task_card.id}/{dataset_card.id}"):
-        layers.append((model_card.path, model_card.finetune.get(key, {})))
+    model_file, suite_file = origin(model_card.path), origin(suite_card.path)
     asked = [task_card.id, dataset_card.id]
-    layers.append((suite_card.path, suite_card.all))
-    layers += [(suite_card.path, suite_card.tasks.get(name, {})) for name in asked]
-    layers.append((suite_card.path, suite_card.methods.get(model_card.id, {})))
-    layers += [(suite_card.path, suite_card.pairs.get(f"{model_card.id}/{name}", {})) for name in asked]
+    layers: list[Layer] = [(origin(dataset_card.path), dataset_card.recipe)]
+    for key in (task_card.id, f"{task_card.id}/{dataset_card.id}"):
+        layers.append((model_file, model_card.finetune.get(key, {})))
+    layers.append((suite_file, suite_card.all))
+    layers += [(suite_file, suite_card.tasks.get(name, {})) for name in asked]
+    layers.append((suite_file, suite_card.methods.get(model_card.id, {})))
+    layers += [(suite_file, suite_card.pairs.get(f"{model_card.id}/{name}", {})) for name in asked]
     recipe, origins = resolve([*layers, ("typed", {**typed, **names})])
     if recipe.size not in model_card.sizes:
-        raise Misuse(f"{model_card.id} has no size '{recipe.size}'; {nearest(recipe.size, list(model_card.sizes))}")
+        raise Misuse(
+            f"{model_card.id} has no size '{recipe.size}'; {nearest(recipe.size, list(model_card.sizes))}"
+        )
     return Plan(model_card, task_card, dataset_card, suite_card, recipe, origins)
+
+
+def origin(path: str) -> str:
+    """Name a card's file as in the repository, wherever it is installed."""
+    root = card_folder("registry").parent
+    place = Path(path)
+    return place.relative_to(root).as_posix() if place.is_relative_to(root) else place.name
 
 
 def names_of(typed: str, known: Sequence[str]) -> list[str]:

@@ -11,51 +11,25 @@ from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import send_to_device
 
-from vlbench.catalog import load_code
-from vlbench.data.batches import Collator, Feed, Share, in_order
-from vlbench.data.images import ImageStore
-from vlbench.data.opening import open_regions, open_words
-from vlbench.data.words import Words
+from vlbench.data.batches import Feed, Share, in_order
 from vlbench.engine import checkpoint
 from vlbench.engine.devices import describe, open_device, seed_everything, worth_compiling
 from vlbench.engine.evaluate import Asked, ask
 from vlbench.engine.meter import flops_per_sample, peak_memory
 from vlbench.engine.train import STATE, Trained, planned_steps, train
-from vlbench.learner import Learner, build_model
-from vlbench.models.base import Model
-from vlbench.paths import make_folder, replacing, sha256, write_text
+from vlbench.learner import Learner
+from vlbench.paths import make_folder, replacing, write_text
 from vlbench.plan import Plan
+from vlbench.prepare import Opened, Options, build_learner, inputs_of, open_data, trains
 from vlbench.record import Basis, RunRecord, Scores, Throughput
-from vlbench.runfolder import RECORD, WEIGHTS, WORDS, Begun, begin, find_run, finished, folder_of, locked
+from vlbench.runfolder import RECORD, WEIGHTS, Begun, begin, find_run, finished, folder_of, locked
 from vlbench.tasks.base import Task
-from vlbench.tracking import RunLog, start_mirror
-from vlbench.types import Answer, BadData, Example, Fault, Progress, quiet
+from vlbench.tracking import RunLog, start_mirror, store_uri
+from vlbench.types import Answer, Example, Fault, Progress
 
 SHUFFLED = "image-shuffled"
-
-
-class Options(NamedTuple):
-    """How a run is made, as far as it does not decide the outcome."""
-
-    out: Path
-    data: Path
-    device: str = "auto"
-    fresh: bool = False
-    mirror: bool = True
-    progress: Progress = quiet
-    say: Callable[[str], None] = lambda line: None
-
-
-class Opened(NamedTuple):
-    """What a run works on."""
-
-    task: Task
-    examples: dict[str, list[Example]]
-    """Split -> examples."""
-    images: ImageStore
-    words: Words
-    collate: Collator
 
 
 class Made(NamedTuple):
@@ -136,138 +110,6 @@ def _carry_out(
     ).sealed()
 
 
-def open_data(plan: Plan, options: Options, folder: Path) -> Opened:
-    """Open a plan's task, its examples, its images as the method sees them, and its words."""
-    recipe = plan.recipe
-    task: Task = load_code(plan.task.code, Task)(plan.dataset, options.data)
-    needed = list(dict.fromkeys([*(recipe.train_splits if _trains(plan) else ()), *recipe.evaluate_splits]))
-    examples = {split: list(task.examples(split))[: recipe.limit or None] for split in needed}
-    empty = [split for split, found in examples.items() if not found]
-    if empty:
-        raise BadData(f"{plan.dataset.name}: the split {empty[0]} holds no example")
-    images = _open_images(plan, task, needed, options)
-    shown = [key for found in examples.values() for example in found for key in example.images]
-    if fault := images.missing(shown):
-        raise fault
-    words = _open_words(plan, task, options, folder)
-    collate = Collator(
-        images, words, length=recipe.text_length, answers=len(task.answers), target=task.target
-    )
-    return Opened(task, examples, images, words, collate)
-
-
-def _trains(plan: Plan) -> bool:
-    return bool(plan.recipe.steps or plan.recipe.epochs)
-
-
-def _open_images(plan: Plan, task: Task, splits: Sequence[str], options: Options) -> ImageStore:
-    sees = load_code(plan.model.code, Model).sees
-    if sees != "regions":
-        raise Fault(f"{plan.model.id} sees {sees}, which no method of this version does")
-    # proposals of all splits are made in one go, so that later runs on other splits find them
-    public = [name for name, split in plan.dataset.splits.items() if not split.of] or list(splits)
-    here = {s: task.image_files(s) for s in dict.fromkeys([*splits, *public])} if plan.dataset.package else {
-        s: task.image_files(s) for s in splits
-    }  # fmt: skip
-    images = {key: path for found in here.values() for key, path in found.items()}
-    return open_regions(
-        plan.dataset,
-        splits,
-        images,
-        folder=options.data / plan.dataset.folder,
-        most=plan.recipe.regions,
-        progress=options.progress,
-    )
-
-
-def _open_words(plan: Plan, task: Task, options: Options, folder: Path) -> Words:
-    """Open the words: a trained vocabulary is learned from all training texts, or taken from the run we go on from."""
-    recipe = plan.recipe
-    name = recipe.tokeniser or plan.dataset.tokeniser or plan.model.tokeniser or "train"
-    kept = folder / WORDS
-    if name == "train" and recipe.start.startswith("run:") and not kept.is_file():
-        earlier = find_run(recipe.start.removeprefix("run:"), options.out) / WORDS
-        if earlier.is_file():
-            write_text(kept, earlier.read_text(encoding="utf-8"))
-    texts: list[str] = []
-    if name == "train" and not kept.is_file():
-        texts = [text for split in recipe.train_splits for e in task.examples(split) for text in e.texts]
-    return open_words(name, texts=texts, size=recipe.vocabulary, root=options.data, kept=kept)
-
-
-def inputs_of(plan: Plan, opened: Opened, options: Options) -> dict[str, str]:
-    """Hash everything a run reads: annotation files, images, words, cards, the starting checkpoint."""
-    files = {name: path for split in opened.examples for name, path in opened.task.files(split).items()}
-    cards = {f"card:{kind}": getattr(plan, kind).path for kind in ("model", "task", "dataset", "suite")}
-    found = {name: sha256(path) for name, path in files.items()}
-    found |= {name: sha256(Path(path)) for name, path in cards.items() if path}
-    if start := starting_point(plan, options):
-        found["start"] = sha256(start[0])
-    return {**found, "images": opened.images.sha256, "words": opened.words.identity}
-
-
-def build_learner(plan: Plan, opened: Opened, options: Options) -> Learner:
-    """Build the model at its size, with the head for the task's form, from its starting point."""
-    recipe, words = plan.recipe, opened.words
-    facts = {
-        "vocabulary": words.vocabulary,
-        "feature_dim": getattr(opened.images, "feature_dim", 0),
-        "image_size": getattr(opened.images, "size", 0),
-        "text_length": recipe.text_length,
-        "dropout": recipe.dropout,
-        "mask_token": words.mask,
-        "special_tokens": (words.padding, words.cls, words.sep),
-    }
-    model = build_model(load_code(plan.model.code, Model), dict(plan.model.sizes[recipe.size]), facts)
-    learner = Learner(model, model.head(opened.task.form, len(opened.task.answers)))
-    if start := starting_point(plan, options):
-        path, table = start
-        found = checkpoint.load(learner, path, checkpoint.read_table(table) if table else None)
-        if found.new and not _trains(plan):
-            raise BadData(
-                f"{path} has no head for {plan.task.id}, so it cannot answer it ({found.new[0]} is missing)",
-                f"fine-tune first: vlbench run {plan.model.id} {plan.task.id} --start {recipe.start}",
-            )
-        options.say(
-            f"{path.name}: {len(found.used)} tensors used, {len(found.not_needed)} not needed for {plan.task.id}, "
-            f"{len(found.new)} begin anew"
-        )
-    return learner
-
-
-def starting_point(plan: Plan, options: Options) -> tuple[Path, str] | None:
-    """Find the checkpoint a run starts from and its rename table ("" for our own names); None for scratch."""
-    start = plan.recipe.start
-    if start == "scratch":
-        return None
-    if start.startswith("run:"):
-        return find_run(start.removeprefix("run:"), options.out) / WEIGHTS, ""
-    if start == "published":
-        return _published(plan, options)
-    path = Path(start)
-    names = plan.model.checkpoint[0].names if plan.model.checkpoint else ""
-    own = any(key.startswith("model.") for key in checkpoint.read_weights(path))
-    return path, "" if own else names
-
-
-def _published(plan: Plan, options: Options) -> tuple[Path, str]:
-    known = [c for c in plan.model.checkpoint if c.size == plan.recipe.size]
-    fitting = [c for c in known if c.task == plan.task.id] or [c for c in known if not c.task]
-    if not fitting:
-        raise Fault(
-            f"{plan.model.id} has no published checkpoint of size {plan.recipe.size}",
-            "train from scratch with --start scratch, or choose --size base",
-        )
-    path = options.data / fitting[0].file
-    if not path.is_file():
-        size = f" ({fitting[0].bytes / 1e6:.0f} MB)" if fitting[0].bytes else ""
-        raise BadData(
-            f"the published checkpoint of {plan.model.id} is not here: {path}",
-            f"get {fitting[0].url}{size} and put it there, or train with --start scratch",
-        )
-    return path, fitting[0].names
-
-
 def _training_examples(plan: Plan, opened: Opened) -> list[Example]:
     return [e for split in plan.recipe.train_splits for e in opened.examples.get(split, [])]
 
@@ -281,7 +123,7 @@ def _train(
     options: Options,
     log: RunLog,
 ) -> tuple[Trained, float | None]:
-    recipe, examples = plan.recipe, _training_examples(plan, opened) if _trains(plan) else []
+    recipe, examples = plan.recipe, _training_examples(plan, opened) if trains(plan) else []
     steps = planned_steps(recipe, len(examples))
     if not steps:
         learner.to(accelerator.device)
@@ -291,7 +133,7 @@ def _train(
     share = Share(accelerator.process_index, accelerator.num_processes)
     feed = Feed(examples, opened.collate, recipe, share=share)
     if worth_compiling(recipe.compile, accelerator, learner.size()):
-        learner.model.compile_encoder()
+        learner.compile_encoder()
     with _interruptible() as keep_going:
         trained = train(
             learner,
@@ -305,8 +147,7 @@ def _train(
             keep_going=keep_going,
         )
     part = feed.parts(0)[0]
-    moved = torch.utils._pytree.tree_map_only(torch.Tensor, lambda t: t.to(accelerator.device), part)
-    return trained, flops_per_sample(learner, moved)
+    return trained, flops_per_sample(learner, send_to_device(part, accelerator.device))
 
 
 @contextmanager
@@ -398,7 +239,9 @@ def _controls(
         asked = _ask(swapped, learner, split, accelerator, plan.recipe.evaluate_batch, options.progress)
         given[SHUFFLED] = _words_of(asked)
     metric = next(iter(scores[split]))
-    return {name: opened.task.score(found, split, plan.recipe.scorer)[metric] for name, found in given.items()}
+    return {
+        name: opened.task.score(found, split, plan.recipe.scorer)[metric] for name, found in given.items()
+    }
 
 
 def with_other_images(examples: Sequence[Example]) -> list[Example]:
@@ -427,7 +270,9 @@ def basis_of(plan: Plan, trained: Trained, examples: int, options: Options) -> B
     """Say what a number rests on, computed from start, steps and data share against the card."""
     recipe, start = plan.recipe, plan.recipe.start
     if not trained.steps:
-        if start.startswith("run:") and (earlier := finished(find_run(start.removeprefix("run:"), options.out))):
+        if start.startswith("run:") and (
+            earlier := finished(find_run(start.removeprefix("run:"), options.out))
+        ):
             return earlier.basis
         return "published weights" if start == "published" else "reduced"
     if recipe.limit or trained.examples < examples:
@@ -445,7 +290,7 @@ def _logged(folder: Path, plan: Plan, begun: Begun, learner: Learner, options: O
     state = folder / "checkpoint" / STATE
     step = int(checkpoint.load_state(state)["step"]) if state.is_file() else 0
     log = RunLog(folder, after_step=step)
-    mirror = start_mirror(folder, options.out) if options.mirror else None
+    mirror = start_mirror(folder, store_uri(options.out)) if options.mirror else None
     if step:
         options.say(f"going on after step {step} of {folder.name}")
     log(_start_event(plan, begun, learner, folder))
@@ -479,5 +324,3 @@ def _start_event(plan: Plan, begun: Begun, learner: Learner, folder: Path) -> di
         "inputs": begun.inputs,
         "parameters": learner.size(),
     }
-
-

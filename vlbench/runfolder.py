@@ -19,7 +19,12 @@ from vlbench.plan import Plan, recipe_text
 from vlbench.record import Code, RunRecord, find_records, read_record
 from vlbench.types import BadData, Fault, Misuse
 
-RECORD, BEGUN, WEIGHTS, WORDS = "record.json", "begun.json", "checkpoint/weights.safetensors", "vocabulary.txt"
+RECORD, BEGUN, WEIGHTS, WORDS = (
+    "record.json",
+    "begun.json",
+    "checkpoint/weights.safetensors",
+    "vocabulary.txt",
+)
 
 
 class Begun(NamedTuple):
@@ -57,7 +62,9 @@ def locked(folder: Path) -> Iterator[None]:
             f"{folder} is being run by another process", "wait for it, or give --fresh for a run of its own"
         ) from None
     except OSError as error:
-        raise Fault(f"cannot write in {folder}: {error.strerror}", "choose another folder with --out") from None
+        raise Fault(
+            f"cannot write in {folder}: {error.strerror}", "choose another folder with --out"
+        ) from None
     try:
         yield
     finally:

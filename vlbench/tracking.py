@@ -165,9 +165,16 @@ def start_mirror(folder: Path, uri: str) -> Mirror:
             )
     except (OSError, Fault) as error:
         return Mirror(folder, uri, None, " ".join(str(error).split()))
-    with suppress(OSError, AttributeError):  # gone already, or no such thing on this system
-        os.setpriority(os.PRIO_PROCESS, process.pid, NICENESS)
+    give_way(process.pid)
     return Mirror(folder, uri, process)
+
+
+def give_way(process: int) -> None:
+    """Let a process run only where nothing else wants to."""
+    with suppress(OSError, AttributeError):  # gone already, or no such thing on this system
+        os.setpriority(os.PRIO_PROCESS, process, NICENESS)
+        if NICENESS == 19:  # nice alone still takes whole slices from threads that sleep now and then
+            os.sched_setscheduler(process, os.SCHED_IDLE, os.sched_param(0))
 
 
 def stop_process(process: subprocess.Popen[bytes]) -> None:

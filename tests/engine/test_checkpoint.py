@@ -14,7 +14,15 @@ from vlbench.models.lxmert import LXMERT
 from vlbench.nn.heads import LabelHead
 from vlbench.types import BadData
 
-SIZES = {"vocabulary": 20, "feature_dim": 5, "width": 8, "heads": 2, "text_layers": 2, "image_layers": 1, "cross_layers": 1}
+SIZES = {
+    "vocabulary": 20,
+    "feature_dim": 5,
+    "width": 8,
+    "heads": 2,
+    "text_layers": 2,
+    "image_layers": 1,
+    "cross_layers": 1,
+}
 
 
 def learner(answers: int = 3, **sizes: int) -> Learner:
@@ -24,7 +32,9 @@ def learner(answers: int = 3, **sizes: int) -> Learner:
 def foreign(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Write a state under the authors' names, by turning the rename table round."""
     made = {}
-    patterns = {ours: theirs for group in read_table("lxmert").groups.values() for theirs, ours in group.items()}
+    patterns = {
+        ours: theirs for group in read_table("lxmert").groups.values() for theirs, ours in group.items()
+    }
     for name, tensor in state.items():
         stem, _, leaf = name.rpartition(".")
         pattern = ".".join("{}" if part.isdigit() else part for part in stem.split("."))
@@ -146,6 +156,8 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
 
 
 def test_prefixes_are_taken_off_until_none_is_left() -> None:
-    table = RenameTable({"module.": "", "lxmert.": "bert."}, {"model": {"bert.a.{}": "model.b.{}"}}, frozenset())
+    table = RenameTable(
+        {"module.": "", "lxmert.": "bert."}, {"model": {"bert.a.{}": "model.b.{}"}}, frozenset()
+    )
     assert table.translate("module.module.lxmert.a.7.weight") == ("model.b.7.weight", "model")
     assert table.translate("elsewhere.weight") is None

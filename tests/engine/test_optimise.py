@@ -14,11 +14,17 @@ def recipe(**values: object) -> Recipe:
     return Recipe.model_validate({"model": "lxmert", "task": "vqa", **values})
 
 
-def bert_adam(parameter: torch.Tensor, gradients: list[torch.Tensor], made: Recipe, steps: int) -> torch.Tensor:
+def bert_adam(
+    parameter: torch.Tensor, gradients: list[torch.Tensor], made: Recipe, steps: int
+) -> torch.Tensor:
     """BertAdam: no bias correction, decay added to the update (airsplay/lxmert src/lxrt/optimization.py)."""
     mean, square, value = torch.zeros_like(parameter), torch.zeros_like(parameter), parameter.clone()
     for step, gradient in enumerate(gradients):
-        share = step / (made.warmup * steps) if step < made.warmup * steps else (steps - step) / (steps * (1 - made.warmup))
+        share = (
+            step / (made.warmup * steps)
+            if step < made.warmup * steps
+            else (steps - step) / (steps * (1 - made.warmup))
+        )
         mean = made.beta1 * mean + (1 - made.beta1) * gradient
         square = made.beta2 * square + (1 - made.beta2) * gradient**2
         value = value - made.rate * share * (mean / (square.sqrt() + made.epsilon) + made.decay * value)

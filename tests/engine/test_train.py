@@ -18,7 +18,15 @@ STEPS = 12
 
 
 def recipe(**values: object) -> Recipe:
-    given = {"model": "m", "task": "t", "rate": 0.05, "warmup": 0.1, "log_every": 1, "save_every": 3, "batch": 8}
+    given = {
+        "model": "m",
+        "task": "t",
+        "rate": 0.05,
+        "warmup": 0.1,
+        "log_every": 1,
+        "save_every": 3,
+        "batch": 8,
+    }
     return Recipe.model_validate({**given, **values})
 
 
@@ -64,7 +72,9 @@ def cpu() -> Accelerator:
     return open_device("cpu", "fp32")
 
 
-def go(folder: Path, cpu: Accelerator, feed: Feeding | None = None, stop_after: int = 0, **values: object) -> tuple[str, list]:
+def go(
+    folder: Path, cpu: Accelerator, feed: Feeding | None = None, stop_after: int = 0, **values: object
+) -> tuple[str, list]:
     folder.mkdir(exist_ok=True)
     seed_everything(1)
     learner, events = Line(), []
@@ -84,11 +94,13 @@ def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path: Path, cpu: Accelera
     resumed, later = go(tmp_path / "cut", cpu, feed)
     assert feed.asked[0] > 0
     assert resumed == whole
-    tail = [e["values"]["square"] for e in events][-len(later):]
+    tail = [e["values"]["square"] for e in events][-len(later) :]
     assert [e["values"]["square"] for e in later] == tail
 
 
-def test_accumulation_changes_nothing_but_memory(tmp_path: Path, cpu: Accelerator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_accumulation_changes_nothing_but_memory(
+    tmp_path: Path, cpu: Accelerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(nn.Dropout, "forward", lambda self, x: x)
     finals = []
     for parts in (1, 2, 4):
@@ -102,7 +114,9 @@ def test_accumulation_changes_nothing_but_memory(tmp_path: Path, cpu: Accelerato
     torch.testing.assert_close(finals[0], finals[2], atol=1e-6, rtol=1e-5)
 
 
-def test_gradients_are_clipped_to_the_norm(tmp_path: Path, cpu: Accelerator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gradients_are_clipped_to_the_norm(
+    tmp_path: Path, cpu: Accelerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     norms: list[float] = []
     real = torch.optim.AdamW.step
 
@@ -118,7 +132,9 @@ def test_gradients_are_clipped_to_the_norm(tmp_path: Path, cpu: Accelerator, mon
 
 
 @pytest.mark.parametrize(("poison", "saved"), [(7, True), (1, False)])
-def test_a_loss_that_is_not_finite_stops_with_the_place(tmp_path: Path, cpu: Accelerator, poison: int, saved: bool) -> None:
+def test_a_loss_that_is_not_finite_stops_with_the_place(
+    tmp_path: Path, cpu: Accelerator, poison: int, saved: bool
+) -> None:
     with pytest.raises(Fault, match=f"not finite at step {poison + 1}: square = nan") as fault:
         go(tmp_path / "a", cpu, Feeding(poison=poison))
     assert f"q{poison}-0" in fault.value.wrong

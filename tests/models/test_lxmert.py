@@ -15,8 +15,17 @@ SIZES = {"width": 24, "heads": 3, "inner": 40, "text_layers": 2, "image_layers":
 
 def model(**changed: object) -> LXMERT:
     torch.manual_seed(0)
-    given = {"vocabulary": 50, "feature_dim": 11, "positions": 16, "objects": 7, "attributes": 5, "answers": 6}
-    return LXMERT(**{**given, **SIZES, "dropout": 0.0, "special_tokens": (0, 1, 2), "mask_token": 3, **changed})
+    given = {
+        "vocabulary": 50,
+        "feature_dim": 11,
+        "positions": 16,
+        "objects": 7,
+        "attributes": 5,
+        "answers": 6,
+    }
+    return LXMERT(
+        **{**given, **SIZES, "dropout": 0.0, "special_tokens": (0, 1, 2), "mask_token": 3, **changed}
+    )
 
 
 def inputs(pairs: int = 5, length: int = 8, regions: int = 4) -> tuple[Image, Text]:
@@ -25,7 +34,9 @@ def inputs(pairs: int = 5, length: int = 8, regions: int = 4) -> tuple[Image, Te
     mask = torch.arange(length) < torch.randint(3, length + 1, (pairs, 1), generator=generator)
     there = torch.arange(regions) < torch.randint(1, regions + 1, (pairs, 1), generator=generator)
     image = Image(
-        torch.randn(pairs, regions, 11, generator=generator), torch.rand(pairs, regions, 4, generator=generator), there
+        torch.randn(pairs, regions, 11, generator=generator),
+        torch.rand(pairs, regions, 4, generator=generator),
+        there,
     )
     return image, Text(tokens.where(mask, 0), mask)
 
@@ -64,7 +75,9 @@ def test_padding_changes_nothing() -> None:
         nn.functional.pad(image.boxes, (0, 0, 0, 3), value=9.0),
         nn.functional.pad(image.mask, (0, 3)),
     )
-    torch.testing.assert_close(built.encode(image, text).pooled, built.encode(wide, long).pooled, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(
+        built.encode(image, text).pooled, built.encode(wide, long).pooled, atol=1e-6, rtol=1e-5
+    )
 
 
 def test_regions_have_no_order() -> None:
@@ -81,7 +94,9 @@ def test_pairs_do_not_see_each_other() -> None:
     built = model().eval()
     image, text = inputs()
     whole = built.encode(image, text).pooled
-    alone = built.encode(Image(*(part[2:3] for part in image[:3])), Text(text.tokens[2:3], text.mask[2:3])).pooled
+    alone = built.encode(
+        Image(*(part[2:3] for part in image[:3])), Text(text.tokens[2:3], text.mask[2:3])
+    ).pooled
     torch.testing.assert_close(whole[2:3], alone, atol=1e-6, rtol=1e-5)
 
 
@@ -104,7 +119,9 @@ def test_all_five_objectives_are_learned() -> None:
     labels = RegionLabels(
         torch.randint(7, (16, 4)), torch.rand(16, 4), torch.randint(5, (16, 4)), torch.rand(16, 4)
     )
-    batch = Batch(tuple("abcdefghijklmnop"), image._replace(labels=labels), text, torch.eye(6)[torch.randint(6, (16,))])
+    batch = Batch(
+        tuple("abcdefghijklmnop"), image._replace(labels=labels), text, torch.eye(6)[torch.randint(6, (16,))]
+    )
     optimiser = torch.optim.AdamW(learner.parameters(), lr=3e-3)
 
     def drawn() -> dict[str, torch.Tensor]:

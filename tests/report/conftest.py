@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -64,6 +65,14 @@ def _record(
         "scores": {split: {metric: score}},
     }
     return RunRecord(**{**values, **changes}).sealed()
+
+
+@pytest.fixture(autouse=True)
+def shipped(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Stand in for reports/results, which grows: what these tests find there is what they put there."""
+    folder = tmp_path_factory.mktemp("results")
+    monkeypatch.setattr("vlbench.report.compare.card_folder", lambda name: folder)
+    return folder
 
 
 @pytest.fixture

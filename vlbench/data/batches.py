@@ -156,7 +156,9 @@ class Feed:
             window = 64 * self.recipe.batch
             parts = [order[start : start + window] for start in range(0, len(order), window)]
             order = np.concatenate([part[np.argsort(self.lengths[part], kind="stable")] for part in parts])
-        batches = [order[start : start + self.recipe.batch] for start in range(0, len(order), self.recipe.batch)]
+        batches = [
+            order[start : start + self.recipe.batch] for start in range(0, len(order), self.recipe.batch)
+        ]
         return [batches[number] for number in generator.permutation(len(batches))]
 
     def parts(self, step: int) -> list[Batch]:

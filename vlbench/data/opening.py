@@ -49,7 +49,11 @@ def open_regions(
             f"see where to get them: vlbench show {card.id}",
         )
     made = cached_regions(
-        images, most=min(most, PROPOSALS), side=16, folder=make_folder(cache_root() / "features"), progress=progress
+        images,
+        most=min(most, PROPOSALS),
+        side=16,
+        folder=make_folder(cache_root() / "features"),
+        progress=progress,
     )
     return RegionStore(made, most)
 
@@ -78,10 +82,14 @@ def _stored(path: Path, card: DatasetCard, progress: Progress) -> FeatureFile:
         return import_features([path], kept, progress=progress)
 
 
-def open_pixels(images: Mapping[str, Path], transform: Transform, *, seed: int, card: DatasetCard) -> ImageStore:
+def open_pixels(
+    images: Mapping[str, Path], transform: Transform, *, seed: int, card: DatasetCard
+) -> ImageStore:
     """Open image files as pixels."""
     if not images:
-        raise BadData(f"{card.name}: its images are not here", f"see where to get them: vlbench show {card.id}")
+        raise BadData(
+            f"{card.name}: its images are not here", f"see where to get them: vlbench show {card.id}"
+        )
     return PixelStore(images, transform, seed=seed)
 
 

@@ -148,7 +148,9 @@ def train(
             raise KeyboardInterrupt
         meter.waiting()
     learner.eval()
-    return Trained(training.step, feed.examples_until(steps), before + meter.seconds, meter.rate, meter.wait_share)
+    return Trained(
+        training.step, feed.examples_until(steps), before + meter.seconds, meter.rate, meter.wait_share
+    )
 
 
 def _speed(meter: Meter) -> dict[str, float]:
@@ -190,7 +192,11 @@ class LossCheck:
     def _stop(self, step: int, bad: Mapping[str, float], ids: Sequence[str]) -> None:
         shown = ", ".join(ids[:10]) + (f" and {len(ids) - 10} more" if len(ids) > 10 else "")
         named = ", ".join(f"{name} = {value}" for name, value in bad.items())
-        good = f"the last good state is {self.training.path}" if self.training.path.is_file() else "no state was saved yet"
+        good = (
+            f"the last good state is {self.training.path}"
+            if self.training.path.is_file()
+            else "no state was saved yet"
+        )
         raise Fault(
             f"the loss is not finite at step {step + 1}: {named}; examples {shown}",
             f"{good}; try a smaller rate (--set rate=...) or fp32 (--set precision=fp32) with --fresh",
@@ -202,5 +208,3 @@ def planned_steps(recipe: Recipe, examples: int) -> int:
     if recipe.steps:
         return recipe.steps
     return math.ceil(recipe.epochs * math.ceil(examples / recipe.batch)) if recipe.epochs else 0
-
-

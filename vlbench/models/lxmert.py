@@ -13,6 +13,8 @@ divided by the masking rate. Row 0 of the word, position and segment tables gets
 
 from __future__ import annotations
 
+import math
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -87,8 +89,12 @@ class LXMERT(Model):
         )
         self.region_embedding = RegionEmbedding(feature_dim, width, dropout=dropout)
         # Section 2.2: encoders
-        self.text_layers = Stack([Layer(width, heads, inner=inner, dropout=dropout) for _ in range(text_layers)])
-        self.image_layers = Stack([Layer(width, heads, inner=inner, dropout=dropout) for _ in range(image_layers)])
+        self.text_layers = Stack(
+            [Layer(width, heads, inner=inner, dropout=dropout) for _ in range(text_layers)]
+        )
+        self.image_layers = Stack(
+            [Layer(width, heads, inner=inner, dropout=dropout) for _ in range(image_layers)]
+        )
         self.cross_layers = nn.ModuleList(
             SharedCrossAttentionLayer(width, heads, inner=inner, dropout=dropout) for _ in range(cross_layers)
         )
@@ -102,11 +108,11 @@ class LXMERT(Model):
             self.attribute_output = nn.Linear(width, attributes)
             self.matching_head = nn.Linear(width, 2)
             self.answer_head = Classifier(width, answers, inner=2 * width)
-        self.apply(initialise)
+        self.apply(partial(initialise, width=width))
 
     def head(self, form: Form, answers: int) -> Head:
         """Answer with the standard heads, drawn as all the authors' weights are."""
-        return super().head(form, answers).apply(initialise)
+        return super().head(form, answers).apply(partial(initialise, width=self.width))
 
     def encode(self, image: Image, text: Text) -> States:
         """Read pairs: each modality alone, once an image or text; then both together, a pair at a time."""
@@ -145,7 +151,9 @@ class LXMERT(Model):
         regions = self.region_head(states.image)
         losses = {
             "masked_lm": masked_lm_loss(self.word_logits(states.text), targets.words),
-            "region_features": region_feature_loss(self.feature_output(regions), targets.features, targets.hidden)
+            "region_features": region_feature_loss(
+                self.feature_output(regions), targets.features, targets.hidden
+            )
             / region_rate,
             "matching": matching_loss(self.matching_head(states.pooled), targets.matched),
         }
@@ -187,9 +195,12 @@ def drawn_answers(target: Tensor, matched: Tensor) -> Tensor:
     return torch.where(matched, answers, torch.full_like(answers, IGNORED))
 
 
-def initialise(module: nn.Module) -> None:
-    """Draw weights from normal(0, 0.02), the tables' first rows included; biases 0, norms 1 and 0."""
+def initialise(module: nn.Module, *, width: int) -> None:
+    """Draw weights from normal(0, 0.02), the tables' first rows included; biases 0, norms 1 and 0.
+
+    0.02 is for the published width of 768; a narrower model draws wider, so that sums keep their spread.
+    """
     if isinstance(module, nn.Linear | nn.Embedding):
-        nn.init.normal_(module.weight, std=0.02)
+        nn.init.normal_(module.weight, std=0.02 * math.sqrt(768 / width))
     if isinstance(module, nn.Linear) and module.bias is not None:
         nn.init.zeros_(module.bias)

@@ -14,7 +14,9 @@ class Attention(nn.Module):
     ``source_width`` that of the states looked at, where it differs.
     """
 
-    def __init__(self, width: int, heads: int, *, source_width: int | None = None, dropout: float = 0.0) -> None:
+    def __init__(
+        self, width: int, heads: int, *, source_width: int | None = None, dropout: float = 0.0
+    ) -> None:
         super().__init__()
         if width % heads:
             raise ValueError(f"width {width} cannot be split into {heads} heads")

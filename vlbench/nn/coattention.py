@@ -16,7 +16,13 @@ class SharedCrossAttentionLayer(nn.Module):
     """
 
     def __init__(
-        self, width: int, heads: int, *, inner: int | None = None, epsilon: float = 1e-12, dropout: float = 0.0
+        self,
+        width: int,
+        heads: int,
+        *,
+        inner: int | None = None,
+        epsilon: float = 1e-12,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
 

@@ -76,7 +76,9 @@ class LabelHead(Head):
     def answers(self, scores: Tensor, batch: Batch) -> list[Given]:
         """Return the best label of each example and its softmax probability."""
         best = scores.float().softmax(-1).max(-1)
-        return [Given(int(i), float(p)) for i, p in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
+        return [
+            Given(int(i), float(p)) for i, p in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        ]
 
 
 def standard(form: Form, width: int, answers: int) -> Head:

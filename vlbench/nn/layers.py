@@ -34,7 +34,13 @@ class Sublayer(nn.Module):
     """
 
     def __init__(
-        self, part: nn.Module, width: int, *, norm: Norm = "post", epsilon: float = 1e-12, dropout: float = 0.0
+        self,
+        part: nn.Module,
+        width: int,
+        *,
+        norm: Norm = "post",
+        epsilon: float = 1e-12,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.part, self.order = part, norm
@@ -66,7 +72,9 @@ class Layer(nn.Module):
         super().__init__()
         attention = Attention(width, heads, dropout=dropout)
         self.attention = Sublayer(attention, width, norm=norm, epsilon=epsilon, dropout=dropout)
-        self.feed_forward = Sublayer(FeedForward(width, inner), width, norm=norm, epsilon=epsilon, dropout=dropout)
+        self.feed_forward = Sublayer(
+            FeedForward(width, inner), width, norm=norm, epsilon=epsilon, dropout=dropout
+        )
 
     def forward(self, states: Tensor, mask: Tensor | None = None) -> Tensor:
         """[B, L, D], mask [B, L] or [B, L, L] -> [B, L, D]."""

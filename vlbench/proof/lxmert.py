@@ -100,8 +100,12 @@ def _objectives(
     model = _learner(case, pretraining=True).model
     assert isinstance(model, LXMERT)
     inputs = case.inputs
-    labels = RegionLabels(inputs["obj_labels"], inputs["obj_conf"], inputs["attr_labels"], inputs["attr_conf"])
-    labels = RegionLabels(*(part.where(part >= 0, IGNORED) if not part.is_floating_point() else part for part in labels))
+    labels = RegionLabels(
+        inputs["obj_labels"], inputs["obj_conf"], inputs["attr_labels"], inputs["attr_conf"]
+    )
+    labels = RegionLabels(
+        *(part.where(part >= 0, IGNORED) if not part.is_floating_point() else part for part in labels)
+    )
     targets = Targets(
         words, inputs["feat_target"], inputs["feat_mask"], labels, inputs["matched_label"], answers
     )
@@ -148,7 +152,9 @@ def _fine_tuned(case: Case, *, images: int, image: Image) -> dict[str, Tensor]:
 
 def port(case: Case) -> dict[str, Tensor]:
     """Rerun transformers' port: its labels are ignored at -100, its region losses multiplied by 6.67."""
-    ignored = {name: case.inputs[name].where(case.inputs[name] != -100, IGNORED) for name in ("labels", "ans")}
+    ignored = {
+        name: case.inputs[name].where(case.inputs[name] != -100, IGNORED) for name in ("labels", "ans")
+    }
     masked = "visual_attention_mask" in case.inputs
     losses, logits = _objectives(case, ignored["labels"], ignored["ans"], 1 / 6.67, masked=masked)
     visual = losses["region_objects"] + losses["region_attributes"] + losses["region_features"]

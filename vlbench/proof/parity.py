@@ -53,7 +53,9 @@ def read_case(folder: Path, model: str, case: str) -> Case:
     except (OSError, ValueError, RuntimeError) as error:
         raise BadData(f"the parity case {place} cannot be read: {error}") from None
     inputs = {name.removeprefix("in."): tensor for name, tensor in tensors.items() if name.startswith("in.")}
-    outputs = {name.removeprefix("out."): tensor for name, tensor in tensors.items() if name.startswith("out.")}
+    outputs = {
+        name.removeprefix("out."): tensor for name, tensor in tensors.items() if name.startswith("out.")
+    }
     return Case(case, about["config"], inputs, outputs, weights, float(about["tolerance"]))
 
 

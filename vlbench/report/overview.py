@@ -185,7 +185,7 @@ def list_recipe(recipe: Recipe, origins: Mapping[str, str]) -> Listing:
         for key, field in Recipe.model_fields.items()
     ]
     name = f"{recipe.model} on {recipe.task} ({recipe.dataset}, suite {recipe.suite})"
-    return Listing(name, ("key", "value", "origin", "meaning"), rows)
+    return Listing(name, ("key", "value", "origin"), rows)
 
 
 def listing_grid(found: Listing) -> Grid:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table as Grid
 
-ELASTIC = ("variant", "splits", "about", "expect", "source", "meaning")
+ELASTIC = ("variant", "splits", "about", "expect", "source")
 """Columns of long words, which are cut short before any other gives way."""
 _COLOURS = {"within CI": "green", "above": "green", "below": "yellow"}
 

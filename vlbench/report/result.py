@@ -80,14 +80,14 @@ def control_lines(record: RunRecord) -> list[Line]:
 
 
 def warnings(record: RunRecord) -> list[str]:
-    """Name the controls that the model is not told apart from: it may not have looked at the image."""
+    """Name the controls that the model is not clearly ahead of: it may not have looked at the image."""
     if not record.main:
         return []
     main = record.main[2]
     least = main.value if main.low is None else main.low
     most = {name: s.value if s.high is None else s.high for name, s in record.controls.items()}
     near = [name for name, high in most.items() if least <= high]
-    return [f"not told apart from {', '.join(near)}: no sign that it uses the image"] if near else []
+    return [f"not clearly ahead of {', '.join(near)}: no sign that it uses the image"] if near else []
 
 
 def published_beside(record: RunRecord, published: Iterable[Published]) -> list[Beside]:
@@ -102,9 +102,7 @@ def published_beside(record: RunRecord, published: Iterable[Published]) -> list[
     everyone = [p for table in tables for p in table.published]
     mine, named = known.methods.get(record.method), known.published_split(split)
     chosen = [p for p in everyone if p.method == mine or p.split == named]
-    chosen.sort(
-        key=lambda p: (p.method != mine, p.split != named, p.of_another_set, p.from_memory, p.variant)
-    )
+    chosen.sort(key=lambda p: (p.method != mine, p.split != named, p.of_another_set, p.from_memory))
     return [
         Beside(p, None, why)
         if (why := _why_none(p, own, named, mine))
@@ -207,7 +205,7 @@ def show_result(record: RunRecord, published: Iterable[Published], folder: Path,
     for section in sections(record, published, sources):
         console.print(grid(*section), Text(), sep="\n")
     for line in (*no_score(record), *warnings(record)):
-        console.print(Text(line, style="yellow"))
+        console.print(Text(line, style="yellow"), soft_wrap=True)  # a command must stay on one line
     if sources.lines:
         console.print(remarks(sources.lines), Text(), sep="\n")
     if record.note:

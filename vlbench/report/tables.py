@@ -8,6 +8,7 @@ method agree and someone has seen the number in a source; else a verdict says wh
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -197,7 +198,8 @@ def _table(place: _Place, named: str, rows: list[Row], board: Board, published: 
 
 def _row(runs: list[RunRecord], place: _Place, board: Board, published: Sequence[Published]) -> Row:
     latest = [record for _, record in sorted({record.seed: record for record in runs}.items())]
-    value, low, high = _over_seeds([record.scores[place.split][board.metric] for record in latest])
+    scores = [record.scores[place.split][board.metric] for record in latest]
+    value, low, high = _over_seeds(scores, math.inf if max(s.value for s in scores) > 100 else 100)
     one, speeds = latest[-1], [record.throughput for record in latest]
     mine = [p for p in published if p.method == board.methods.get(one.method)]
     here, verdict, elsewhere = _beside(mine, one, place, board)
@@ -207,7 +209,7 @@ def _row(runs: list[RunRecord], place: _Place, board: Board, published: Sequence
     minutes = _mean(speed.train_seconds for speed in speeds)
     return Row(
         one.method, one.size, one.basis, tuple(record.seed for record in latest), value, low, high,
-        count=one.scores[place.split][board.metric].count,
+        count=scores[-1].count,
         published=here,
         difference=value - here.value if here is not None and comparable else None,
         verdict=verdict,
@@ -221,14 +223,15 @@ def _row(runs: list[RunRecord], place: _Place, board: Board, published: Sequence
     )  # fmt: skip
 
 
-def _over_seeds(scores: Sequence[Score]) -> tuple[float, float | None, float | None]:
+def _over_seeds(scores: Sequence[Score], most: float) -> tuple[float, float | None, float | None]:
     """Average over seeds, with the interval over seeds; over examples where it is one seed or all agree."""
     if len(scores) > 1:
         from vlbench.metrics.intervals import seeds_interval  # numpy: most tables need none
 
         found = seeds_interval([score.value for score in scores])
         if found.low is not None:
-            return found.value, found.low, found.high
+            # Student's t knows no bounds; a percentage has some.
+            return found.value, max(found.low, 0), min(found.high or most, most)
     return scores[0].value, scores[0].low, scores[0].high
 
 

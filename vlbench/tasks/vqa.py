@@ -51,7 +51,9 @@ class VQA(Task):
         """Score answers, over all and by kind of answer."""
         values = self.each(given, split, scorer)
         asked = self._asked(split)
-        return self.tally([asked[name].example for name in values], list(values.values()), self._version(scorer))
+        return self.tally(
+            [asked[name].example for name in values], list(values.values()), self._version(scorer)
+        )
 
     def each(self, given: Mapping[str, Answer], split: str, scorer: str = "") -> Mapping[str, float]:
         """Score every answered question from 0 to 1; Fault where the split's answers are not public."""

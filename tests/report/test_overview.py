@@ -1,0 +1,110 @@
+"""Lists and cards: all there is, in data that prints as a table or as JSON."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from vlbench.recipe import Recipe
+from vlbench.record import RunRecord
+from vlbench.report.overview import LISTS, list_published, list_recipe, listing_grid, overview, words
+from vlbench.report.show import card_data, card_text
+from vlbench.types import Misuse
+
+MakeRecord = Callable[..., RunRecord]
+
+
+@pytest.mark.parametrize("what", LISTS)
+def test_every_list_prints_within_the_terminal_and_as_json(
+    what: str, tmp_path: Path, make_record: MakeRecord
+) -> None:
+    make_record().write(tmp_path / "easy-vqa" / "lxmert" / "one" / "record.json")
+    found = overview(what, tmp_path)
+    assert found.rows
+    assert all(set(found.columns) <= row.keys() for row in found.rows)
+    json.dumps(found.rows, allow_nan=False)
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(listing_grid(found._replace(rows=found.rows[:20])))
+    lines = console.export_text().splitlines()
+    assert len(lines) == 2 + len(found.rows[:20])  # header, rule, one line a row
+    assert max(map(len, lines)) <= 100
+
+
+def test_lists_name_what_is_there(tmp_path: Path, make_record: MakeRecord) -> None:
+    run = make_record(97.4)
+    run.write(tmp_path / "easy-vqa" / "lxmert" / "one" / "record.json")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "record.json").write_text("{", encoding="utf-8")
+    assert "lxmert" in [row["method"] for row in overview("methods", tmp_path).rows]
+    assert {"vqa-v2", "easy-vqa"} <= {row["dataset"] for row in overview("datasets", tmp_path).rows}
+    runs = overview("runs", tmp_path)
+    assert (runs.rows[0]["run"], runs.rows[0]["value"], runs.rows[0]["basis"]) == (run.id, 97.4, "reduced")
+    assert "broken" in runs.warnings[0]
+
+
+def test_an_unknown_list_is_misuse_with_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(Misuse, match="did you mean 'methods'"):
+        overview("method", tmp_path)
+
+
+def test_published_is_filtered_by_our_names_or_theirs() -> None:
+    ours = list_published("lxmert", "vqa", "vqa-v2", "local-val").rows
+    theirs = list_published("LXMERT", "vqa", "VQA v2", "local-val").rows
+    assert ours == theirs
+    assert 69.9 in [row["value"] for row in ours]
+
+
+def test_a_recipe_shows_every_value_with_its_origin() -> None:
+    recipe = Recipe(model="lxmert", task="vqa", rate=5e-5)
+    found = list_recipe(recipe, {"rate": "registry/models/lxmert.toml"})
+    assert [row["key"] for row in found.rows] == list(Recipe.model_fields)
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(listing_grid(found))
+    (line,) = [line for line in console.export_text().splitlines() if line.startswith("rate ")]
+    assert line.split() == ["rate", "5e-5", "registry/models/lxmert.toml"]
+
+
+def test_a_method_card_tells_what_one_needs_to_know() -> None:
+    text = card_text("lxmert")
+    for part in (
+        "fusion",
+        "base  width 768",
+        "checkpoints/lxmert/model_LXRT.pth",
+        "arxiv.org/abs/1908.07490",
+    ):
+        assert part in text
+    assert "where it knowingly differs" in text
+    assert max(map(len, text.splitlines())) <= 100
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("vqa", ("metric", "accuracy", "easy-vqa")),
+        ("vqa-v2", ("214,354 examples", "answers not public", "minival.json")),
+        ("smoke", ("expect", "steps 20")),
+    ],
+)
+def test_other_cards(name: str, parts: tuple[str, ...]) -> None:
+    text = card_text(name)
+    assert all(part in text for part in parts)
+    assert card_data(name)
+
+
+def test_an_unknown_card_is_misuse_with_the_nearest_of_all() -> None:
+    with pytest.raises(Misuse, match="did you mean 'easy-vqa'"):
+        card_text("easyvqa")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(5e-5, "5e-5"), (1.5e-4, "1.5e-4"), (0.1, "0.1"), (4.0, "4"), (670000.0, "670,000"), (True, "yes"),
+     (["a", "b"], "a, b"), ("", "-"), (None, "-"), (1024, "1024")],
+)  # fmt: skip
+def test_words(value: object, text: str) -> None:
+    assert words(value) == text

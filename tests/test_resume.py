@@ -1,0 +1,143 @@
+"""Kill a run at random moments: the same command goes on and ends as an uninterrupted run does, bit for bit."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vlbench.record import read_record
+
+COMMAND = [
+    sys.executable, "-m", "vlbench", "run", "lxmert", "vqa", "--suite", "smoke", "--no-mlflow",
+    "--set", "steps=60", "--set", "batch=32", "--set", "save_every=4", "--set", "log_every=1", "--set", "dropout=0.1",
+    "--limit", "300",
+]  # fmt: skip
+
+
+def start(out: Path) -> subprocess.Popen[str]:
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [*COMMAND, "--out", str(out)], env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def folder(out: Path) -> Path:
+    found = list(out.glob("*/*/*"))
+    assert len(found) == 1, found
+    return found[0]
+
+
+def outcome(out: Path) -> dict[str, Any]:
+    """Everything a run leaves that its recipe decides."""
+    place = folder(out)
+    record = read_record(place / "record.json")
+    steps = [
+        (e["step"], e["values"]["answer"], e["values"]["rate"])
+        for e in map(json.loads, (place / "log.jsonl").read_text().splitlines())
+        if e["event"] == "step"
+    ]
+    return {
+        "record": record.outcome(),
+        "fingerprint": record.fingerprint,
+        "weights": (place / "checkpoint/weights.safetensors").read_bytes(),
+        "answers": (place / "answers-test.json").read_bytes(),
+        "steps": steps,
+        "files": sorted(path.name for path in place.rglob("*") if path.is_file()),
+    }
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], float]:
+    """An uninterrupted run, and how long it took."""
+    out = tmp_path_factory.mktemp("whole")
+    began = time.monotonic()
+    done = start(out)
+    _, errors = done.communicate(timeout=300)
+    assert done.returncode == 0, errors
+    return outcome(out), time.monotonic() - began
+
+
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
+def test_killed_at_random_moments(tmp_path: Path, whole: tuple[dict[str, Any], float], seed: int) -> None:
+    expected, seconds = whole
+    moments = random.Random(seed)
+    kills = 0
+    for _ in range(3):
+        run = start(tmp_path)
+        try:
+            run.wait(timeout=moments.uniform(0.55, 0.95) * seconds)
+        except subprocess.TimeoutExpired:
+            run.send_signal(signal.SIGKILL)
+            kills += 1
+        run.communicate()
+        if list(tmp_path.glob("*/*/*/record.json")):
+            break
+    run = start(tmp_path)
+    _, errors = run.communicate(timeout=300)
+    assert run.returncode == 0, errors
+    assert kills
+    found = outcome(tmp_path)
+    assert found["steps"] == expected["steps"]
+    assert found["weights"] == expected["weights"]
+    assert found["answers"] == expected["answers"]
+    assert found["record"] == expected["record"]
+    assert found["fingerprint"] == expected["fingerprint"]
+    assert found["files"] == expected["files"]
+
+
+def test_killed_in_the_middle_of_training_and_told_so(tmp_path: Path, whole: tuple[dict[str, Any], float]) -> None:
+    """Wait for a saved state, kill, go on: the steps before it are not taken again."""
+    run = start(tmp_path)
+    state = None
+    for _ in range(3000):
+        state = next(iter(tmp_path.glob("*/*/*/checkpoint/state.pt")), None)
+        if state or run.poll() is not None:
+            break
+        time.sleep(0.02)
+    run.send_signal(signal.SIGKILL)
+    run.communicate()
+    assert state is not None
+    again = start(tmp_path)
+    _, errors = again.communicate(timeout=300)
+    assert again.returncode == 0, errors
+    assert "going on after step" in errors
+    assert outcome(tmp_path)["weights"] == whole[0]["weights"]
+
+
+def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(tmp_path: Path, whole: tuple[dict[str, Any], float]) -> None:
+    run = start(tmp_path)
+    for _ in range(3000):
+        if list(tmp_path.glob("*/*/*/checkpoint/state.pt")) or run.poll() is not None:
+            break
+        time.sleep(0.02)
+    run.send_signal(signal.SIGINT)
+    _, errors = run.communicate(timeout=120)
+    assert run.returncode == 1
+    assert "Traceback" not in errors
+    assert "the same command goes on where it stopped" in errors
+    events = [json.loads(line) for line in (folder(tmp_path) / "log.jsonl").read_text().splitlines()]
+    assert events[-1]["event"] == "end"
+    assert events[-1]["status"] == "stopped"
+    again = start(tmp_path)
+    assert again.wait(timeout=300) == 0
+    again.communicate()
+    assert outcome(tmp_path)["weights"] == whole[0]["weights"]
+
+
+def test_the_same_command_after_the_end_runs_nothing(tmp_path: Path) -> None:
+    first = start(tmp_path)
+    assert first.wait(timeout=300) == 0
+    first.communicate()
+    before = {path: path.stat().st_mtime_ns for path in folder(tmp_path).rglob("*") if path.name != ".lock"}
+    second = start(tmp_path)
+    _, errors = second.communicate(timeout=300)
+    assert second.returncode == 0
+    assert "finished before" in errors
+    assert before == {path: path.stat().st_mtime_ns for path in folder(tmp_path).rglob("*") if path.name != ".lock"}

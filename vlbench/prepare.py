@@ -1,0 +1,177 @@
+"""What a run needs before it begins: its examples, images and words, its learner, and their hashes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from vlbench.catalog import load_code
+from vlbench.data.batches import Collator
+from vlbench.data.images import ImageStore
+from vlbench.data.opening import open_regions, open_words
+from vlbench.data.words import Words
+from vlbench.engine import checkpoint
+from vlbench.learner import Learner, build_model
+from vlbench.models.base import Model
+from vlbench.paths import sha256, write_text
+from vlbench.plan import Plan
+from vlbench.runfolder import WEIGHTS, WORDS, find_run
+from vlbench.tasks.base import Task
+from vlbench.types import BadData, Example, Fault, Progress, quiet
+
+
+class Options(NamedTuple):
+    """How a run is made, as far as it does not decide the outcome."""
+
+    out: Path
+    data: Path
+    device: str = "auto"
+    fresh: bool = False
+    mirror: bool = True
+    progress: Progress = quiet
+    say: Callable[[str], None] = lambda line: None
+
+
+class Opened(NamedTuple):
+    """What a run works on."""
+
+    task: Task
+    examples: dict[str, list[Example]]
+    """Split -> examples."""
+    images: ImageStore
+    words: Words
+    collate: Collator
+
+
+def open_data(plan: Plan, options: Options, folder: Path) -> Opened:
+    """Open a plan's task, its examples, its images as the method sees them, and its words."""
+    recipe = plan.recipe
+    task: Task = load_code(plan.task.code, Task)(plan.dataset, options.data)
+    needed = list(dict.fromkeys([*(recipe.train_splits if trains(plan) else ()), *recipe.evaluate_splits]))
+    examples = {split: list(task.examples(split))[: recipe.limit or None] for split in needed}
+    empty = [split for split, found in examples.items() if not found]
+    if empty:
+        raise BadData(f"{plan.dataset.name}: the split {empty[0]} holds no example")
+    images = _open_images(plan, task, needed, options)
+    shown = [key for found in examples.values() for example in found for key in example.images]
+    if fault := images.missing(shown):
+        raise fault
+    words = _open_words(plan, task, options, folder)
+    collate = Collator(
+        images, words, length=recipe.text_length, answers=len(task.answers), target=task.target
+    )
+    return Opened(task, examples, images, words, collate)
+
+
+def trains(plan: Plan) -> bool:
+    """Say whether a plan trains, or only evaluates."""
+    return bool(plan.recipe.steps or plan.recipe.epochs)
+
+
+def _open_images(plan: Plan, task: Task, splits: Sequence[str], options: Options) -> ImageStore:
+    sees = load_code(plan.model.code, Model).sees
+    if sees != "regions":
+        raise Fault(f"{plan.model.id} sees {sees}, which no method of this version does")
+    # proposals of all splits are made in one go, so that later runs on other splits find them
+    public = [name for name, split in plan.dataset.splits.items() if not split.of] or list(splits)
+    here = {s: task.image_files(s) for s in dict.fromkeys([*splits, *public])} if plan.dataset.package else {
+        s: task.image_files(s) for s in splits
+    }  # fmt: skip
+    images = {key: path for found in here.values() for key, path in found.items()}
+    return open_regions(
+        plan.dataset,
+        splits,
+        images,
+        folder=options.data / plan.dataset.folder,
+        most=plan.recipe.regions,
+        progress=options.progress,
+    )
+
+
+def _open_words(plan: Plan, task: Task, options: Options, folder: Path) -> Words:
+    """Open the words: a trained vocabulary is learned from all training texts, or taken from the run we go on from."""
+    recipe = plan.recipe
+    name = recipe.tokeniser or plan.dataset.tokeniser or plan.model.tokeniser or "train"
+    kept = folder / WORDS
+    if name == "train" and recipe.start.startswith("run:") and not kept.is_file():
+        earlier = find_run(recipe.start.removeprefix("run:"), options.out) / WORDS
+        if earlier.is_file():
+            write_text(kept, earlier.read_text(encoding="utf-8"))
+    texts: list[str] = []
+    if name == "train" and not kept.is_file():
+        texts = [text for split in recipe.train_splits for e in task.examples(split) for text in e.texts]
+    return open_words(name, texts=texts, size=recipe.vocabulary, root=options.data, kept=kept)
+
+
+def inputs_of(plan: Plan, opened: Opened, options: Options) -> dict[str, str]:
+    """Hash everything a run reads: annotation files, images, words, cards, the starting checkpoint."""
+    files = {name: path for split in opened.examples for name, path in opened.task.files(split).items()}
+    cards = {f"card:{kind}": getattr(plan, kind).path for kind in ("model", "task", "dataset", "suite")}
+    found = {name: sha256(path) for name, path in files.items()}
+    found |= {name: sha256(Path(path)) for name, path in cards.items() if path}
+    if start := starting_point(plan, options):
+        found["start"] = sha256(start[0])
+    return {**found, "images": opened.images.sha256, "words": opened.words.identity}
+
+
+def build_learner(plan: Plan, opened: Opened, options: Options) -> Learner:
+    """Build the model at its size, with the head for the task's form, from its starting point."""
+    recipe, words = plan.recipe, opened.words
+    facts = {
+        "vocabulary": words.vocabulary,
+        "feature_dim": getattr(opened.images, "feature_dim", 0),
+        "image_size": getattr(opened.images, "size", 0),
+        "text_length": recipe.text_length,
+        "dropout": recipe.dropout,
+        "mask_token": words.mask,
+        "special_tokens": (words.padding, words.cls, words.sep),
+    }
+    model = build_model(load_code(plan.model.code, Model), dict(plan.model.sizes[recipe.size]), facts)
+    learner = Learner(model, model.head(opened.task.form, len(opened.task.answers)))
+    if start := starting_point(plan, options):
+        path, table = start
+        found = checkpoint.load(learner, path, checkpoint.read_table(table) if table else None)
+        if found.new and not trains(plan):
+            raise BadData(
+                f"{path} has no head for {plan.task.id}, so it cannot answer it ({found.new[0]} is missing)",
+                f"fine-tune first: vlbench run {plan.model.id} {plan.task.id} --start {recipe.start}",
+            )
+        options.say(
+            f"{path.name}: {len(found.used)} tensors used, {len(found.not_needed)} not needed for {plan.task.id}, "
+            f"{len(found.new)} begin anew"
+        )
+    return learner
+
+
+def starting_point(plan: Plan, options: Options) -> tuple[Path, str] | None:
+    """Find the checkpoint a run starts from and its rename table ("" for our own names); None for scratch."""
+    start = plan.recipe.start
+    if start == "scratch":
+        return None
+    if start.startswith("run:"):
+        return find_run(start.removeprefix("run:"), options.out) / WEIGHTS, ""
+    if start == "published":
+        return _published(plan, options)
+    path = Path(start)
+    names = plan.model.checkpoint[0].names if plan.model.checkpoint else ""
+    own = any(key.startswith("model.") for key in checkpoint.read_weights(path))
+    return path, "" if own else names
+
+
+def _published(plan: Plan, options: Options) -> tuple[Path, str]:
+    known = [c for c in plan.model.checkpoint if c.size == plan.recipe.size]
+    fitting = [c for c in known if c.task == plan.task.id] or [c for c in known if not c.task]
+    if not fitting:
+        raise Fault(
+            f"{plan.model.id} has no published checkpoint of size {plan.recipe.size}",
+            "train from scratch with --start scratch, or choose --size base",
+        )
+    path = options.data / fitting[0].file
+    if not path.is_file():
+        size = f" ({fitting[0].bytes / 1e6:.0f} MB)" if fitting[0].bytes else ""
+        raise BadData(
+            f"the published checkpoint of {plan.model.id} is not here: {path}",
+            f"get {fitting[0].url}{size} and put it there, or train with --start scratch",
+        )
+    return path, fitting[0].names
