@@ -89,9 +89,7 @@ def test_a_missing_or_old_package_is_broken(monkeypatch: pytest.MonkeyPatch) -> 
     assert exit_code([gone]) == 1
 
 
-def test_a_runs_folder_that_cannot_be_written_is_broken(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_runs_folder_that_cannot_be_written_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: "locked" not in str(path))
     (tmp_path / "locked").mkdir()
     runs, data, _ = doctor._folders(tmp_path / "locked", tmp_path / "locked" / "runs")

@@ -137,9 +137,7 @@ def contents(uri: str) -> list[dict[str, Any]]:
     for experiment in client.search_experiments(filter_string="name LIKE 'vlbench/%'"):
         for run in client.search_runs([experiment.experiment_id]):
             points = {
-                name: [
-                    (p.step, p.value, p.timestamp) for p in client.get_metric_history(run.info.run_id, name)
-                ]
+                name: [(p.step, p.value, p.timestamp) for p in client.get_metric_history(run.info.run_id, name)]
                 for name in sorted(run.data.metrics)
                 if not name.startswith("system/")
             }
@@ -349,9 +347,9 @@ def test_everything_worth_knowing_is_mirrored(tmp_path: Path, uri: str) -> None:
     client = Store(uri).client
     experiment = client.get_experiment_by_name("vlbench/vqa")
     assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
-    assert Path(
-        client.get_run(run).info.artifact_uri.replace("file://", "").replace("%20", " ")
-    ).is_relative_to(tmp_path / "my runs" / "mlartifacts")
+    assert Path(client.get_run(run).info.artifact_uri.replace("file://", "").replace("%20", " ")).is_relative_to(
+        tmp_path / "my runs" / "mlartifacts"
+    )
 
 
 def test_the_page_finds_runs_by_tag(tmp_path: Path, uri: str) -> None:
@@ -550,9 +548,7 @@ def test_a_mirror_gives_way(tmp_path: Path, uri: str, monkeypatch: pytest.Monkey
     assert os.getpriority(os.PRIO_PROCESS, mirror.process.pid) == 19
     if hasattr(os, "SCHED_IDLE"):
         assert os.sched_getscheduler(mirror.process.pid) == os.SCHED_IDLE
-    assert os.getsid(mirror.process.pid) == os.getsid(0), (
-        "a new session has a share of the processor of its own"
-    )
+    assert os.getsid(mirror.process.pid) == os.getsid(0), "a new session has a share of the processor of its own"
     assert os.getpgid(mirror.process.pid) != os.getpgid(0), "Ctrl-C would reach it"
     assert "it was not done after 0 s" in mirror.finish(0.0)
 
@@ -735,11 +731,7 @@ def test_system_samples_need_no_graphics_library(tmp_path: Path, monkeypatch: py
     stop = threading.Event()
     thread = threading.Thread(target=sample_system, args=(tmp_path, stop))
     thread.start()
-    until(
-        lambda: (
-            (tmp_path / "system.jsonl").exists() and (tmp_path / "system.jsonl").read_text().count("\n") > 1
-        )
-    )
+    until(lambda: (tmp_path / "system.jsonl").exists() and (tmp_path / "system.jsonl").read_text().count("\n") > 1)
     stop.set()
     thread.join(5)
     values = json.loads((tmp_path / "system.jsonl").read_text().splitlines()[0])["values"]

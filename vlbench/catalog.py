@@ -238,9 +238,7 @@ def _card_fault(kind: type[_Card], error: ValidationError) -> str:
     place = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         known = _keys_beside(kind, first["loc"])
-        return (
-            f"'{place}' is not a key of a {_FOLDERS[kind][1]} card; {nearest(str(first['loc'][-1]), known)}"
-        )
+        return f"'{place}' is not a key of a {_FOLDERS[kind][1]} card; {nearest(str(first['loc'][-1]), known)}"
     return f"{place}: {first['msg'].lower()}"
 
 
@@ -256,9 +254,7 @@ def _keys_beside(kind: type[BaseModel], place: tuple[int | str, ...]) -> list[st
     return list(getattr(model, "model_fields", {}))
 
 
-def _check_keys(
-    path: Path, entries: list[tuple[str, dict[str, Any]]], *groups: dict[str, dict[str, Any]]
-) -> None:
+def _check_keys(path: Path, entries: list[tuple[str, dict[str, Any]]], *groups: dict[str, dict[str, Any]]) -> None:
     for name, entry in [*entries, *(item for group in groups for item in group.items())]:
         for key in entry:
             if key not in Recipe.model_fields:
@@ -266,15 +262,18 @@ def _check_keys(
                 raise BadData(f"{path}: [{name}] '{key}' is not a recipe key; {known}")
 
 
-@cache
 def find(kind: type[Card], name: str) -> Card:
     """Find a card by name; Misuse with the nearest name where there is none."""
+    card: Card = _find(kind, name)
+    return card
+
+
+@cache
+def _find(kind: type[Card], name: str) -> Card:
     files = _card_files(kind)
     if name not in files:
         what, many = _FOLDERS[kind][1:]
-        raise Misuse(
-            f"no {what} is called '{name}'; {nearest(name, list(files))}", f"see: vlbench list {many}"
-        )
+        raise Misuse(f"no {what} is called '{name}'; {nearest(name, list(files))}", f"see: vlbench list {many}")
     return read_card(kind, files[name])
 
 
@@ -312,9 +311,7 @@ def _class_in_file(path: Path, base: type[Any] | None) -> type[Any]:
     except Exception as error:
         line = getattr(error, "lineno", None)
         place = f"{path}, line {line}" if line else str(path)
-        raise Fault(
-            f"{place}: {type(error).__name__}: {error}", "the file must import without errors"
-        ) from error
+        raise Fault(f"{place}: {type(error).__name__}: {error}", "the file must import without errors") from error
     found = [
         value
         for value in vars(module).values()

@@ -32,9 +32,7 @@ Dataset = Annotated[str, typer.Option("--dataset", help="data set, where a task 
 Size = Annotated[str, typer.Option("--size", help="mini, base or large, as on the method's card")]
 Start = Annotated[str, typer.Option("--start", help="scratch, published, run:ID or a checkpoint file")]
 Seeds = Annotated[str, typer.Option("--seed", help="one seed, or several as 0,1,2")]
-Settings = Annotated[
-    list[str] | None, typer.Option("--set", help="recipe value as key=value; may be repeated")
-]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="recipe value as key=value; may be repeated")]
 Limit = Annotated[int, typer.Option("--limit", min=0, help="use only the first N examples of each split")]
 Data = Annotated[Path | None, typer.Option("--data", help="root of official data", envvar="VLBENCH_DATA")]
 Out = Annotated[Path | None, typer.Option("--out", help="where runs are written", envvar="VLBENCH_RUNS")]
@@ -43,9 +41,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="say what would be done;
 AsJson = Annotated[bool, typer.Option("--json", help="one JSON document on standard output")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="start over instead of going on")]
 Debug = Annotated[bool, typer.Option("--debug", help="show the traceback of a failure")]
-NoMirror = Annotated[
-    bool, typer.Option("--no-mlflow", help="write run folders only; vlbench sync can do it later")
-]
+NoMirror = Annotated[bool, typer.Option("--no-mlflow", help="write run folders only; vlbench sync can do it later")]
 
 
 def main() -> None:
@@ -146,9 +142,7 @@ def run(
     from vlbench.matrix import Matrix
 
     typed = _typed(dataset=dataset, size=size, start=start, limit=limit, settings=settings)
-    matrix = Matrix(
-        suite, typed, data, out, device, fresh=fresh, mirror=not no_mlflow, as_json=as_json, debug=debug
-    )
+    matrix = Matrix(suite, typed, data, out, device, fresh=fresh, mirror=not no_mlflow, as_json=as_json, debug=debug)
     matrix.add(methods, tasks, seed)
     _finish(matrix.preview() if dry_run else matrix.carry_out())
 
@@ -181,9 +175,7 @@ def evaluate(
     typed |= {"steps": 0, "epochs": 0.0}
     if split:
         typed["evaluate_splits"] = tuple(split.split(","))
-    matrix = Matrix(
-        suite, typed, data, out, device, fresh=fresh, mirror=not no_mlflow, as_json=as_json, debug=debug
-    )
+    matrix = Matrix(suite, typed, data, out, device, fresh=fresh, mirror=not no_mlflow, as_json=as_json, debug=debug)
     matrix.add(methods, tasks, seed)
     _finish(matrix.preview() if dry_run else matrix.carry_out())
 
@@ -192,9 +184,7 @@ def _typed(*, settings: Sequence[str] | None, **options: Any) -> dict[str, Any]:
     """Gather recipe values that were typed; --set wins over the named options."""
     from vlbench.recipe import parse_setting
 
-    return {name: value for name, value in options.items() if value} | dict(
-        map(parse_setting, settings or ())
-    )
+    return {name: value for name, value in options.items() if value} | dict(map(parse_setting, settings or ()))
 
 
 @app.command("list")
@@ -253,9 +243,7 @@ def show(
 
 @app.command()
 def compare(
-    tasks: Annotated[
-        str, typer.Argument(help="a task, several as a,b, or nothing for all that was run")
-    ] = "",
+    tasks: Annotated[str, typer.Argument(help="a task, several as a,b, or nothing for all that was run")] = "",
     methods: Annotated[str, typer.Option("--methods", help="several as a,b")] = "",
     dataset: Dataset = "",
     split: Annotated[str, typer.Option("--split", help="one split only")] = "",
@@ -280,9 +268,7 @@ def compare(
     if as_json:
         from vlbench.report.export import plain_table
 
-        _print_json(
-            {"tables": [plain_table(table) for table in found.tables], "under": [str(one) for one in missed]}
-        )
+        _print_json({"tables": [plain_table(table) for table in found.tables], "under": [str(one) for one in missed]})
     elif as_markdown:
         from vlbench.report.render import markdown
 
@@ -309,9 +295,7 @@ def score(
     task: Annotated[str, typer.Argument(help="vqa")],
     answers: Annotated[Path, typer.Option("--answers", help="answer file in the official format")],
     questions: Annotated[Path | None, typer.Option("--questions", help="official question file")] = None,
-    annotations: Annotated[
-        Path | None, typer.Option("--annotations", help="official annotation file")
-    ] = None,
+    annotations: Annotated[Path | None, typer.Option("--annotations", help="official annotation file")] = None,
     scorer: Annotated[
         str, typer.Option("--scorer", help="official-2021, official-2015, always-normalise or soft")
     ] = "official-2021",
@@ -345,13 +329,14 @@ def verify(
     debug: Debug = False,
 ) -> None:
     """Prove this installation: parity with the authors' code and conformance of every scorer."""
-    from vlbench.verify import show_checks
+    from vlbench.verify import as_json as checks_document
+    from vlbench.verify import exit_code, show_checks
     from vlbench.verify import verify as checks
 
     if as_json:
         found = list(checks(_names(names), official))
-        _print_json([check._asdict() for check in found])
-        _finish(0 if all(check.passed for check in found) else 3)
+        _print_json(checks_document(found))
+        _finish(exit_code(found))
     _finish(show_checks(checks(_names(names), official), _terminal()))
 
 

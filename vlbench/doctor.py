@@ -78,9 +78,7 @@ def show_doctor(findings: Sequence[Finding], console: Console) -> int:
             table.add_row(marks[finding.state], _plain(finding.name), _plain(finding.what + todo))
     console.print(table)
     counts = {state: sum(f.state == state for f in findings) for state in ("lack", "broken")}
-    console.print(
-        f"{len(findings)} looked at, {counts['lack']} lacking, {counts['broken']} broken", style="bold"
-    )
+    console.print(f"{len(findings)} looked at, {counts['lack']} lacking, {counts['broken']} broken", style="bold")
     return exit_code(findings)
 
 
@@ -92,9 +90,7 @@ def _packages() -> Iterator[Finding]:
     """Compare what vlbench requires with what is installed, from metadata alone."""
     place = f"{sys.version.split()[0]} at {sys.executable}"
     old = sys.version_info < (3, 11)
-    yield Finding(
-        "packages", "python", "broken" if old else "ok", place, "get Python 3.11 or newer" if old else ""
-    )
+    yield Finding("packages", "python", "broken" if old else "ok", place, "get Python 3.11 or newer" if old else "")
     try:
         wanted = requires("vlbench") or []
     except PackageNotFoundError:
@@ -143,17 +139,11 @@ def _devices() -> Iterator[Finding]:
     cores = os.cpu_count() or 1
     yield Finding("devices", "cpu", "ok", f"{processor_count()} threads in use of {cores} cores")
     if not torch.cuda.is_available():
-        built = (
-            f"torch is built for CUDA {torch.version.cuda}"
-            if torch.version.cuda
-            else "torch is built without CUDA"
-        )
+        built = f"torch is built for CUDA {torch.version.cuda}" if torch.version.cuda else "torch is built without CUDA"
         yield Finding("devices", "cuda", "note", f"no CUDA device here ({built}); runs use the CPU")
     for number in range(torch.cuda.device_count()):
         about = torch.cuda.get_device_properties(number)
-        yield Finding(
-            "devices", f"cuda:{number}", "ok", f"{about.name}, {about.total_memory / GIGABYTE:.0f} GB"
-        )
+        yield Finding("devices", f"cuda:{number}", "ok", f"{about.name}, {about.total_memory / GIGABYTE:.0f} GB")
 
 
 def _folders(data_root: Path, runs_root: Path) -> Iterator[Finding]:
@@ -200,9 +190,7 @@ def _packaged(card: DatasetCard, data_root: Path) -> Finding:
         counts = {name: (len(opened.examples(name)), len(opened.image_files(name))) for name in card.splits}
     except Fault as fault:
         return Finding(area, card.id, "lack", fault.wrong, fault.todo)
-    what = "; ".join(
-        f"{name}: {asked:,} questions, {images:,} images" for name, (asked, images) in counts.items()
-    )
+    what = "; ".join(f"{name}: {asked:,} questions, {images:,} images" for name, (asked, images) in counts.items())
     if counts != {name: (split.examples, split.images) for name, split in card.splits.items()}:
         return Finding(area, card.id, "lack", f"{what}; the card says otherwise", f"vlbench show {card.id}")
     return Finding(area, card.id, "ok", what)
@@ -226,17 +214,13 @@ def _features(card: DatasetCard, folder: Path) -> Finding:
     """Say which stored region features of a data set are here, as published or in vlbench's own format."""
     wanted = [folder / file.name for file in card.file if file.role == "features"]
     if not wanted:
-        return Finding(
-            "region features", card.id, "note", "none published; regions are proposed on the images"
-        )
+        return Finding("region features", card.id, "note", "none published; regions are proposed on the images")
     here = [path for path in wanted if path.exists() or path.with_suffix(".h5").is_file()]
     what = f"{len(here)} of {len(wanted)} files in {folder}"
     if len(here) == len(wanted):
         return Finding("region features", card.id, "ok", what)
     missing = ", ".join(path.name for path in wanted if path not in here)
-    return Finding(
-        "region features", card.id, "lack", f"{what}; missing: {missing}", f"see: vlbench show {card.id}"
-    )
+    return Finding("region features", card.id, "lack", f"{what}; missing: {missing}", f"see: vlbench show {card.id}")
 
 
 def _vocabularies(data_root: Path) -> Iterator[Finding]:
@@ -273,9 +257,7 @@ def _surroundings(runs_root: Path) -> Iterator[Finding]:
     """Look at the MLflow store, Java and the code's own commit."""
     yield _store(store_uri(runs_root))
     java = shutil.which("java")
-    yield Finding(
-        "tools", "java", "note", f"{java}" if java else "not here; only METEOR, of captioning, needs it"
-    )
+    yield Finding("tools", "java", "note", f"{java}" if java else "not here; only METEOR, of captioning, needs it")
     code = this_code()
     commit = f"{code.commit}{', with changes' if code.dirty else ''}" if code.commit else "not a git checkout"
     yield Finding("tools", "commit", "note", commit)

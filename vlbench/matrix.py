@@ -59,16 +59,15 @@ class Matrix:
 
     def carry_out(self) -> int:
         """Run all; print each result as it comes, and a table of all at the end; return the exit code."""
-        from vlbench.run import Made, Options, run
+        from vlbench.prepare import Options
+        from vlbench.run import Made, run
 
         made: list[Made] = []
         for number, planned in enumerate(self.plans, 1):
             if len(self.plans) > 1:
                 self.messages.rule(f"{number} of {len(self.plans)}: {planned.title}", style="dim")
             with LiveProgress(self.messages) as live:
-                options = Options(
-                    self.out, self.data, self.device, self.fresh, self.mirror, live.progress, live.say
-                )
+                options = Options(self.out, self.data, self.device, self.fresh, self.mirror, live.progress, live.say)
                 try:
                     self._announce(planned)
                     made.append(run(planned, options))
@@ -135,9 +134,7 @@ class Matrix:
             print(json.dumps({"plans": plans}, indent=1))
         else:
             for one in plans:
-                self.console.print(
-                    "\n".join(f"{key:>14}  {value}" for key, value in one.items()), highlight=False
-                )
+                self.console.print("\n".join(f"{key:>14}  {value}" for key, value in one.items()), highlight=False)
                 self.console.print()
         return 3 if any(one["missing"] for one in plans) else 0
 

@@ -109,9 +109,7 @@ def plan(method: str, task: str, *, suite: str = "quick", typed: Mapping[str, An
     layers += [(suite_file, suite_card.pairs.get(f"{model_card.id}/{name}", {})) for name in asked]
     recipe, origins = resolve([*layers, ("typed", {**typed, **names})])
     if recipe.size not in model_card.sizes:
-        raise Misuse(
-            f"{model_card.id} has no size '{recipe.size}'; {nearest(recipe.size, list(model_card.sizes))}"
-        )
+        raise Misuse(f"{model_card.id} has no size '{recipe.size}'; {nearest(recipe.size, list(model_card.sizes))}")
     return Plan(model_card, task_card, dataset_card, suite_card, recipe, origins)
 
 

@@ -58,9 +58,7 @@ def open_data(plan: Plan, options: Options, folder: Path) -> Opened:
     if fault := images.missing(shown):
         raise fault
     words = _open_words(plan, task, options, folder)
-    collate = Collator(
-        images, words, length=recipe.text_length, answers=len(task.answers), target=task.target
-    )
+    collate = Collator(images, words, length=recipe.text_length, answers=len(task.answers), target=task.target)
     return Opened(task, examples, images, words, collate)
 
 

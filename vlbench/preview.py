@@ -53,25 +53,19 @@ def _count(task: Task, split: str, missing: list[str]) -> int:
 def _missing_checkpoint(plan: Plan, data: Path) -> list[str]:
     if plan.recipe.start != "published":
         return []
-    fitting = [
-        c for c in plan.model.checkpoint if c.size == plan.recipe.size and c.task in ("", plan.task.id)
-    ]
+    fitting = [c for c in plan.model.checkpoint if c.size == plan.recipe.size and c.task in ("", plan.task.id)]
     if not fitting:
         return [f"{plan.model.id} has no published checkpoint of size {plan.recipe.size}; --start scratch"]
     return [f"{data / c.file} (from {c.url})" for c in fitting[:1] if not (data / c.file).is_file()]
 
 
 def _missing_features(plan: Plan, task: Task, data: Path) -> list[str]:
-    wanted = {
-        plan.dataset.splits[s].of or s for s in (*plan.recipe.train_splits, *plan.recipe.evaluate_splits)
-    }
+    wanted = {plan.dataset.splits[s].of or s for s in (*plan.recipe.train_splits, *plan.recipe.evaluate_splits)}
     folder = data / plan.dataset.folder
     files = [f for f in plan.dataset.file if f.role == "features" and f.split in wanted]
     paths = [folder / file.name for file in files]
     return [
-        f"{path} (or {path.stem}.h5)"
-        for path in paths
-        if not path.exists() and not path.with_suffix(".h5").exists()
+        f"{path} (or {path.stem}.h5)" for path in paths if not path.exists() and not path.with_suffix(".h5").exists()
     ]
 
 
@@ -97,9 +91,7 @@ def _time(like: RunRecord | None, examples: int, asked: int) -> str:
         if not speed.train_samples_per_second:
             return "unknown: no training of this method, size and data set is recorded yet"
         seconds += examples / speed.train_samples_per_second
-    return (
-        f"about {seconds / 60:.1f} minutes, as fast as {like.id} on {like.machine.cpu or like.machine.device}"
-    )
+    return f"about {seconds / 60:.1f} minutes, as fast as {like.id} on {like.machine.cpu or like.machine.device}"
 
 
 def _size(count: int | None) -> str:

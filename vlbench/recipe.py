@@ -43,9 +43,7 @@ class Recipe(BaseModel):
     evaluate_batch: int = Field(1024, ge=1, description="examples a forward pass answers")
     rate: float = Field(5e-5, gt=0, description="peak learning rate")
     warmup: float = Field(0.1, ge=0, le=1, description="share of the steps in which the rate rises from 0")
-    schedule: Literal["linear", "cosine", "constant"] = Field(
-        "linear", description="how the rate falls after warm-up"
-    )
+    schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="how the rate falls after warm-up")
     final_rate: float = Field(0.0, ge=0, le=1, description="rate at the end, as a share of the peak")
     decay: float = Field(0.01, ge=0, description="decoupled weight decay")
     decay_all: bool = Field(False, description="decay biases and normalisation weights too")
@@ -55,24 +53,16 @@ class Recipe(BaseModel):
     bias_correction: bool = Field(True, description="AdamW; BERT's first optimiser had none")
     clip: float = Field(1.0, ge=0, description="largest gradient norm; 0 = no clipping")
     dropout: float = Field(0.1, ge=0, lt=1, description="dropout, at the places the paper has it")
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        "auto", description="auto = bf16 on a GPU, else fp32"
-    )
-    compile: Literal["auto", "on", "off"] = Field(
-        "auto", description="torch.compile; auto = on a GPU, if it pays"
-    )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="auto = bf16 on a GPU, else fp32")
+    compile: Literal["auto", "on", "off"] = Field("auto", description="torch.compile; auto = on a GPU, if it pays")
     tokeniser: str = Field("", description="empty = the method's; train = WordPiece from the training texts")
     vocabulary: int = Field(2000, ge=16, description="largest trained vocabulary")
     text_length: int = Field(20, ge=3, description="word pieces of a text, [CLS] and [SEP] included")
     image_size: int = Field(0, ge=0, description="pixels; 0 = the method's own")
     regions: int = Field(36, ge=1, description="most regions of an image")
     by_length: bool = Field(False, description="train on batches of texts of like length: less padding")
-    by_image: bool = Field(
-        False, description="put the questions of an image into one batch; it is encoded once"
-    )
-    answer_count: int = Field(
-        0, ge=0, description="an answer enters the list from this count on; 0 = the data set's"
-    )
+    by_image: bool = Field(False, description="put the questions of an image into one batch; it is encoded once")
+    answer_count: int = Field(0, ge=0, description="an answer enters the list from this count on; 0 = the data set's")
     workers: int = Field(-1, ge=-1, description="processes that prepare batches; -1 = by itself")
     save_every: int = Field(0, ge=0, description="steps between checkpoints; 0 = about twenty in a run")
     log_every: int = Field(20, ge=1, description="steps between lines in log.jsonl")
@@ -97,9 +87,7 @@ def resolve(layers: list[Layer]) -> tuple[Recipe, dict[str, str]]:
     for origin, layer in layers:
         for key, value in layer.items():
             if key not in Recipe.model_fields:
-                raise Misuse(
-                    f"{origin}: '{key}' is not a recipe key; {nearest(key, list(Recipe.model_fields))}"
-                )
+                raise Misuse(f"{origin}: '{key}' is not a recipe key; {nearest(key, list(Recipe.model_fields))}")
             if key in ("steps", "epochs"):  # whichever a later layer names replaces both
                 values.pop("epochs" if key == "steps" else "steps", None)
             values[key], origins[key] = value, origin

@@ -230,18 +230,14 @@ def _controls(
     examples = {example.id for example in opened.examples[split]}
     counted = opened.task.controls(split, plan.recipe.train_splits) if set(wanted) - {SHUFFLED} else {}
     given: dict[str, Mapping[str, Answer]] = {
-        name: {i: a for i, a in answers.items() if i in examples}
-        for name, answers in counted.items()
-        if name in wanted
+        name: {i: a for i, a in answers.items() if i in examples} for name, answers in counted.items() if name in wanted
     }
     if SHUFFLED in wanted:
         swapped = opened._replace(examples={split: with_other_images(opened.examples[split])})
         asked = _ask(swapped, learner, split, accelerator, plan.recipe.evaluate_batch, options.progress)
         given[SHUFFLED] = _words_of(asked)
     metric = next(iter(scores[split]))
-    return {
-        name: opened.task.score(found, split, plan.recipe.scorer)[metric] for name, found in given.items()
-    }
+    return {name: opened.task.score(found, split, plan.recipe.scorer)[metric] for name, found in given.items()}
 
 
 def with_other_images(examples: Sequence[Example]) -> list[Example]:
@@ -252,9 +248,7 @@ def with_other_images(examples: Sequence[Example]) -> list[Example]:
     return [Example(e.id, after[e.images], e.texts, e.answer, e.boxes) for e in examples]
 
 
-def _throughput(
-    trained: Trained, asked: Asked | None, flops: float | None, accelerator: Accelerator
-) -> Throughput:
+def _throughput(trained: Trained, asked: Asked | None, flops: float | None, accelerator: Accelerator) -> Throughput:
     return Throughput(
         train_samples_per_second=round(trained.samples_per_second, 2) if trained.steps else None,
         evaluate_samples_per_second=round(asked.samples_per_second, 2) if asked else None,
@@ -270,9 +264,7 @@ def basis_of(plan: Plan, trained: Trained, examples: int, options: Options) -> B
     """Say what a number rests on, computed from start, steps and data share against the card."""
     recipe, start = plan.recipe, plan.recipe.start
     if not trained.steps:
-        if start.startswith("run:") and (
-            earlier := finished(find_run(start.removeprefix("run:"), options.out))
-        ):
+        if start.startswith("run:") and (earlier := finished(find_run(start.removeprefix("run:"), options.out))):
             return earlier.basis
         return "published weights" if start == "published" else "reduced"
     if recipe.limit or trained.examples < examples:

@@ -62,9 +62,7 @@ def locked(folder: Path) -> Iterator[None]:
             f"{folder} is being run by another process", "wait for it, or give --fresh for a run of its own"
         ) from None
     except OSError as error:
-        raise Fault(
-            f"cannot write in {folder}: {error.strerror}", "choose another folder with --out"
-        ) from None
+        raise Fault(f"cannot write in {folder}: {error.strerror}", "choose another folder with --out") from None
     try:
         yield
     finally:

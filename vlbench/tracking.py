@@ -119,9 +119,7 @@ def store_uri(out: Path | None = None) -> str:
 class Mirror:
     """The process that mirrors a run, as the run sees it."""
 
-    def __init__(
-        self, folder: Path, uri: str, process: subprocess.Popen[bytes] | None, reason: str = ""
-    ) -> None:
+    def __init__(self, folder: Path, uri: str, process: subprocess.Popen[bytes] | None, reason: str = "") -> None:
         self.folder, self.uri, self.process, self.reason = folder, uri, process, reason
 
     def finish(self, timeout: float = 60.0) -> str:

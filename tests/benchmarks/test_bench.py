@@ -32,9 +32,7 @@ from vlbench.types import BadData, Fault, Misuse
 def report() -> BenchReport:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
-        return bench(
-            ["lxmert"], size="mini", batch=4, steps=2, repeats=2, regions=3, text_length=10, device="cpu"
-        )
+        return bench(["lxmert"], size="mini", batch=4, steps=2, repeats=2, regions=3, text_length=10, device="cpu")
 
 
 def test_both_subjects_on_both_settings(report: BenchReport) -> None:

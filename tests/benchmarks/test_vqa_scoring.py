@@ -28,18 +28,12 @@ PLAIN = 2_000
 def made_up(count: int) -> tuple[list[str], list[Reference]]:
     """Questions whose ten answers disagree about as often as people do, over a long tail of strings."""
     draw = random.Random(0)
-    words = [
-        f"{shape} {number}"
-        for number in range(4000)
-        for shape in ("the cat", "t-shirt", "Two.", "1,000", "dont")
-    ]
+    words = [f"{shape} {number}" for number in range(4000) for shape in ("the cat", "t-shirt", "Two.", "1,000", "dont")]
     references, answers = [], []
     for _ in range(count):
         common = words[min(int(draw.expovariate(0.01)), len(words) - 1)]
         people = tuple(common if draw.random() < 0.8 else draw.choice(words) for _ in range(10))
-        references.append(
-            Reference(people, draw.choice(("yes/no", "number", "other")), f"type {draw.randrange(65)}")
-        )
+        references.append(Reference(people, draw.choice(("yes/no", "number", "other")), f"type {draw.randrange(65)}"))
         answers.append(common if draw.random() < 0.6 else draw.choice(words))
     return answers, references
 
@@ -78,9 +72,7 @@ def test_scoring_at_the_size_of_val(capsys: pytest.CaptureFixture[str]) -> None:
 def test_plain_version_agrees_and_is_slower(capsys: pytest.CaptureFixture[str]) -> None:
     answers, references = made_up(PLAIN)
     start = time.perf_counter()
-    plain = [
-        plain_accuracy(said, reference.answers) for said, reference in zip(answers, references, strict=True)
-    ]
+    plain = [plain_accuracy(said, reference.answers) for said, reference in zip(answers, references, strict=True)]
     middle = time.perf_counter()
     ours = accuracies(answers, references, "official-2021")
     end = time.perf_counter()

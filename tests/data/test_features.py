@@ -24,9 +24,7 @@ def some_regions(count: int, width: int, rng: np.random.Generator, labelled: boo
     corners = np.sort(rng.random((count, 2, 2)), axis=1).reshape(count, 4).astype(np.float32)
     labels = None
     if labelled:
-        labels = Labels(
-            rng.integers(0, 1600, count), rng.random(count), rng.integers(0, 400, count), rng.random(count)
-        )
+        labels = Labels(rng.integers(0, 1600, count), rng.random(count), rng.integers(0, 400, count), rng.random(count))
     return Regions(rng.normal(size=(count, width)).astype(np.float16), corners, labels)
 
 
@@ -66,9 +64,7 @@ def test_round_trip(tmp_path: Path, counts: list[int], labelled: bool) -> None:
 
 @SHARED
 @given(counts=COUNTS, most=st.integers(1, 7), data=st.data())
-def test_gather_pads_what_single_images_give(
-    tmp_path: Path, counts: list[int], most: int, data: st.DataObject
-) -> None:
+def test_gather_pads_what_single_images_give(tmp_path: Path, counts: list[int], most: int, data: st.DataObject) -> None:
     made = write(tmp_path / "f.h5", counts, labelled=True)
     keys = data.draw(st.lists(st.sampled_from(sorted(made)), min_size=1, max_size=8))
     found = FeatureFile(tmp_path / "f.h5").gather(keys, most)
@@ -200,9 +196,7 @@ def test_fingerprint_and_same_content_same_bytes(tmp_path: Path) -> None:
     write(tmp_path / "b.h5", [3, 1, 4])
     file = FeatureFile(tmp_path / "a.h5")
     values = np.concatenate([regions.features for regions in made.values()]).astype(np.float64)
-    np.testing.assert_allclose(
-        file.fingerprint, (values.mean(), values.std(), (values == 0).mean()), atol=1e-6
-    )
+    np.testing.assert_allclose(file.fingerprint, (values.mean(), values.std(), (values == 0).mean()), atol=1e-6)
     assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
 
 

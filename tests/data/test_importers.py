@@ -53,9 +53,7 @@ def test_lxmert_tsv(tmp_path: Path) -> None:
     source = tmp_path / "train.tsv"
     source.write_text("".join(lxmert_row(f"COCO_{n}", n, n + 2) + "\n" for n in range(3)))
     seen: list[tuple[int, int]] = []
-    file = import_features(
-        [source], tmp_path / "f.h5", progress=lambda done, total, what: seen.append((done, total))
-    )
+    file = import_features([source], tmp_path / "f.h5", progress=lambda done, total, what: seen.append((done, total)))
     for number in range(3):
         check(file, f"COCO_{number}", number, number + 2)
     labels = file["COCO_1"].labels
@@ -89,9 +87,7 @@ def test_two_sources_become_one_file(tmp_path: Path) -> None:
 def test_hdf5_with_index(tmp_path: Path, adaptive: bool) -> None:
     counts = [3, 3] if not adaptive else [2, 4]
     features = [features_of(n, count) for n, count in enumerate(counts)]
-    spatial = [
-        np.c_[boxes_of(n, c) / [WIDTH, HEIGHT, WIDTH, HEIGHT], np.ones((c, 2))] for n, c in enumerate(counts)
-    ]
+    spatial = [np.c_[boxes_of(n, c) / [WIDTH, HEIGHT, WIDTH, HEIGHT], np.ones((c, 2))] for n, c in enumerate(counts)]
     join = np.concatenate if adaptive else np.stack
     with h5py.File(tmp_path / "train.hdf5", "w") as file:
         file["image_features"], file["spatial_features"] = join(features), join(spatial)

@@ -31,9 +31,7 @@ def halves(width: int, height: int) -> Image.Image:
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    width=SIDES, height=SIDES, crop=st.sampled_from(["squash", "centre", "random"]), seed=st.integers(0, 99)
-)
+@given(width=SIDES, height=SIDES, crop=st.sampled_from(["squash", "centre", "random"]), seed=st.integers(0, 99))
 def test_every_picture_becomes_a_square(width: int, height: int, crop: str, seed: int) -> None:
     transform = Transform(32, crop=crop, mirror=True)  # type: ignore[arg-type]
     made = transform(halves(width, height), np.random.default_rng(seed))

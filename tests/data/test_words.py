@@ -90,9 +90,7 @@ def test_every_text_is_cut_to_length(text: str, length: int) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    names=st.lists(st.sampled_from(sorted({w for t in TEXTS for w in t.lower().replace("?", "").split()})))
-)
+@given(names=st.lists(st.sampled_from(sorted({w for t in TEXTS for w in t.lower().replace("?", "").split()}))))
 def test_round_trip(names: list[str]) -> None:
     words = train_words(TEXTS, 90)
     assert words.decode(words.encode([" ".join(names)], 500)[0]) == " ".join(names)
@@ -162,9 +160,7 @@ def test_published_vocabulary_cuts_like_transformers(tmp_path: Path, capital: bo
 def test_a_tokenizer_json_works_too(tmp_path: Path) -> None:
     from tokenizers import Tokenizer, models, pre_tokenizers
 
-    cutter = Tokenizer(
-        models.WordLevel({"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "<mask>": 4, "cat": 5}, "<unk>")
-    )
+    cutter = Tokenizer(models.WordLevel({"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "<mask>": 4, "cat": 5}, "<unk>"))
     cutter.pre_tokenizer = pre_tokenizers.Whitespace()
     cutter.enable_truncation(3)
     place = tmp_path / "tokenisers" / "other"

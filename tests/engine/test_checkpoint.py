@@ -32,9 +32,7 @@ def learner(answers: int = 3, **sizes: int) -> Learner:
 def foreign(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Write a state under the authors' names, by turning the rename table round."""
     made = {}
-    patterns = {
-        ours: theirs for group in read_table("lxmert").groups.values() for theirs, ours in group.items()
-    }
+    patterns = {ours: theirs for group in read_table("lxmert").groups.values() for theirs, ours in group.items()}
     for name, tensor in state.items():
         stem, _, leaf = name.rpartition(".")
         pattern = ".".join("{}" if part.isdigit() else part for part in stem.split("."))
@@ -156,8 +154,6 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
 
 
 def test_prefixes_are_taken_off_until_none_is_left() -> None:
-    table = RenameTable(
-        {"module.": "", "lxmert.": "bert."}, {"model": {"bert.a.{}": "model.b.{}"}}, frozenset()
-    )
+    table = RenameTable({"module.": "", "lxmert.": "bert."}, {"model": {"bert.a.{}": "model.b.{}"}}, frozenset())
     assert table.translate("module.module.lxmert.a.7.weight") == ("model.b.7.weight", "model")
     assert table.translate("elsewhere.weight") is None

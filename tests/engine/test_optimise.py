@@ -1,5 +1,6 @@
 """The optimiser against BERT's first one written out plainly, its groups, and the curve of the rate."""
 
+import itertools
 import math
 
 import pytest
@@ -14,16 +15,12 @@ def recipe(**values: object) -> Recipe:
     return Recipe.model_validate({"model": "lxmert", "task": "vqa", **values})
 
 
-def bert_adam(
-    parameter: torch.Tensor, gradients: list[torch.Tensor], made: Recipe, steps: int
-) -> torch.Tensor:
+def bert_adam(parameter: torch.Tensor, gradients: list[torch.Tensor], made: Recipe, steps: int) -> torch.Tensor:
     """BertAdam: no bias correction, decay added to the update (airsplay/lxmert src/lxrt/optimization.py)."""
     mean, square, value = torch.zeros_like(parameter), torch.zeros_like(parameter), parameter.clone()
     for step, gradient in enumerate(gradients):
         share = (
-            step / (made.warmup * steps)
-            if step < made.warmup * steps
-            else (steps - step) / (steps * (1 - made.warmup))
+            step / (made.warmup * steps) if step < made.warmup * steps else (steps - step) / (steps * (1 - made.warmup))
         )
         mean = made.beta1 * mean + (1 - made.beta1) * gradient
         square = made.beta2 * square + (1 - made.beta2) * gradient**2
@@ -90,7 +87,7 @@ def test_curves(schedule: str, half: float) -> None:
     assert shares[10] == pytest.approx(1.0)
     assert shares[55] == pytest.approx(half)
     assert max(shares) == pytest.approx(1.0)
-    assert all(a >= b - 1e-12 for a, b in zip(shares[10:], shares[11:], strict=False))
+    assert all(a >= b - 1e-12 for a, b in itertools.pairwise(shares))
 
 
 def test_no_warm_up_begins_at_the_peak() -> None:

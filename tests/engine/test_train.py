@@ -114,9 +114,7 @@ def test_accumulation_changes_nothing_but_memory(
     torch.testing.assert_close(finals[0], finals[2], atol=1e-6, rtol=1e-5)
 
 
-def test_gradients_are_clipped_to_the_norm(
-    tmp_path: Path, cpu: Accelerator, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_gradients_are_clipped_to_the_norm(tmp_path: Path, cpu: Accelerator, monkeypatch: pytest.MonkeyPatch) -> None:
     norms: list[float] = []
     real = torch.optim.AdamW.step
 

@@ -45,9 +45,7 @@ VERSIONS = [
 
 
 @pytest.mark.parametrize(("humans", "said", "now", "before", "always"), VERSIONS)
-def test_versions_differ_as_published(
-    humans: list[str], said: str, now: int, before: int, always: int
-) -> None:
+def test_versions_differ_as_published(humans: list[str], said: str, now: int, before: int, always: int) -> None:
     assert score(humans, said, "official-2021") == now
     assert score(humans, said, "official-2015") == before
     assert score(humans, said, "always-normalise") == always

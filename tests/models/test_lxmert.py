@@ -23,9 +23,7 @@ def model(**changed: object) -> LXMERT:
         "attributes": 5,
         "answers": 6,
     }
-    return LXMERT(
-        **{**given, **SIZES, "dropout": 0.0, "special_tokens": (0, 1, 2), "mask_token": 3, **changed}
-    )
+    return LXMERT(**{**given, **SIZES, "dropout": 0.0, "special_tokens": (0, 1, 2), "mask_token": 3, **changed})
 
 
 def inputs(pairs: int = 5, length: int = 8, regions: int = 4) -> tuple[Image, Text]:
@@ -75,9 +73,7 @@ def test_padding_changes_nothing() -> None:
         nn.functional.pad(image.boxes, (0, 0, 0, 3), value=9.0),
         nn.functional.pad(image.mask, (0, 3)),
     )
-    torch.testing.assert_close(
-        built.encode(image, text).pooled, built.encode(wide, long).pooled, atol=1e-6, rtol=1e-5
-    )
+    torch.testing.assert_close(built.encode(image, text).pooled, built.encode(wide, long).pooled, atol=1e-6, rtol=1e-5)
 
 
 def test_regions_have_no_order() -> None:
@@ -94,9 +90,7 @@ def test_pairs_do_not_see_each_other() -> None:
     built = model().eval()
     image, text = inputs()
     whole = built.encode(image, text).pooled
-    alone = built.encode(
-        Image(*(part[2:3] for part in image[:3])), Text(text.tokens[2:3], text.mask[2:3])
-    ).pooled
+    alone = built.encode(Image(*(part[2:3] for part in image[:3])), Text(text.tokens[2:3], text.mask[2:3])).pooled
     torch.testing.assert_close(whole[2:3], alone, atol=1e-6, rtol=1e-5)
 
 
@@ -116,12 +110,8 @@ def test_all_five_objectives_are_learned() -> None:
     built = model(pretraining=True)
     learner = Learner(built)
     image, text = inputs(16)
-    labels = RegionLabels(
-        torch.randint(7, (16, 4)), torch.rand(16, 4), torch.randint(5, (16, 4)), torch.rand(16, 4)
-    )
-    batch = Batch(
-        tuple("abcdefghijklmnop"), image._replace(labels=labels), text, torch.eye(6)[torch.randint(6, (16,))]
-    )
+    labels = RegionLabels(torch.randint(7, (16, 4)), torch.rand(16, 4), torch.randint(5, (16, 4)), torch.rand(16, 4))
+    batch = Batch(tuple("abcdefghijklmnop"), image._replace(labels=labels), text, torch.eye(6)[torch.randint(6, (16,))])
     optimiser = torch.optim.AdamW(learner.parameters(), lr=3e-3)
 
     def drawn() -> dict[str, torch.Tensor]:

@@ -8,9 +8,7 @@ import torch
 from vlbench.nn.attention import Attention, causal
 
 
-def plain(
-    part: Attention, states: torch.Tensor, source: torch.Tensor, mask: torch.Tensor | None
-) -> torch.Tensor:
+def plain(part: Attention, states: torch.Tensor, source: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
     """One query, one head at a time."""
     query, key, value = part.query(states), part.key(source), part.value(source)
     size = query.shape[-1] // part.heads

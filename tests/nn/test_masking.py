@@ -39,9 +39,7 @@ def test_words_are_hidden_at_the_published_rates() -> None:
 
 def test_masking_repeats_with_its_generator() -> None:
     draws = [
-        mask_words(
-            words(), vocabulary=VOCABULARY, mask=MASK, kept=KEPT, generator=torch.Generator().manual_seed(s)
-        )
+        mask_words(words(), vocabulary=VOCABULARY, mask=MASK, kept=KEPT, generator=torch.Generator().manual_seed(s))
         for s in (1, 1, 2)
     ]
     assert torch.equal(draws[0].text.tokens, draws[1].text.tokens)
@@ -80,18 +78,14 @@ def test_mismatched_texts_come_from_other_images() -> None:
 def test_a_batch_of_one_image_keeps_its_texts() -> None:
     tokens = torch.arange(8).reshape(4, 2)
     text = Text(tokens, torch.ones_like(tokens, dtype=torch.bool))
-    swapped, matched = mismatch(
-        Image(torch.zeros(1, 1, 1), rows=torch.zeros(4, dtype=torch.long)), text, share=1.0
-    )
+    swapped, matched = mismatch(Image(torch.zeros(1, 1, 1), rows=torch.zeros(4, dtype=torch.long)), text, share=1.0)
     assert matched.all()
     assert torch.equal(swapped.tokens, tokens)
 
 
 def test_one_each_copies_what_pairs_share() -> None:
     labels = RegionLabels(*(torch.arange(2)[:, None] for _ in range(4)))
-    image = Image(
-        torch.arange(2.0)[:, None, None], torch.zeros(2, 1, 4), None, labels, torch.tensor([1, 0, 1])
-    )
+    image = Image(torch.arange(2.0)[:, None, None], torch.zeros(2, 1, 4), None, labels, torch.tensor([1, 0, 1]))
     text = Text(torch.tensor([[7], [8]]), torch.ones(2, 1, dtype=torch.bool), torch.tensor([0, 1, 1]))
     own_image, own_text = one_each(image, text)
     assert own_image.values.flatten().tolist() == [1.0, 0.0, 1.0]

@@ -47,9 +47,7 @@ def test_soft_labels(pairs: int, _: int, classes: int) -> None:
         sure = 1 / (1 + math.exp(-logit))
         return -(score * math.log(sure) + (1 - score) * math.log(1 - sure))
 
-    plain = (
-        sum(each(float(a), float(b)) for a, b in zip(logits.flatten(), scores.flatten(), strict=True)) / pairs
-    )
+    plain = sum(each(float(a), float(b)) for a, b in zip(logits.flatten(), scores.flatten(), strict=True)) / pairs
     assert float(objectives.soft_label_loss(logits, scores)) == pytest.approx(plain, rel=1e-4)
 
 

@@ -20,9 +20,7 @@ MakeRecord = Callable[..., RunRecord]
 
 
 @pytest.mark.parametrize("what", LISTS)
-def test_every_list_prints_within_the_terminal_and_as_json(
-    what: str, tmp_path: Path, make_record: MakeRecord
-) -> None:
+def test_every_list_prints_within_the_terminal_and_as_json(what: str, tmp_path: Path, make_record: MakeRecord) -> None:
     make_record().write(tmp_path / "easy-vqa" / "lxmert" / "one" / "record.json")
     found = overview(what, tmp_path)
     assert found.rows

@@ -46,9 +46,7 @@ def test_a_number_from_memory_is_shown_and_gives_no_difference(make_record: Make
     row = only_row(on_vqa(make_record, [published(verified="memory")]))
     assert row.published is not None
     assert (row.difference, row.verdict) == (None, "from memory")
-    seen = only_row(
-        on_vqa(make_record, [published(verified="memory"), published(60.0, verified="secondary")])
-    )
+    seen = only_row(on_vqa(make_record, [published(verified="memory"), published(60.0, verified="secondary")]))
     assert seen.difference == pytest.approx(9.7)
 
 

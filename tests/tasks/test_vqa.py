@@ -29,8 +29,7 @@ def annotation(image: int, number: int, answers: list[str], kind: str = "other")
         "question_type": "what is",
         "multiple_choice_answer": max(answers, key=answers.count),
         "answers": [
-            {"answer": answer, "answer_confidence": "yes", "answer_id": at}
-            for at, answer in enumerate(answers, 1)
+            {"answer": answer, "answer_confidence": "yes", "answer_id": at} for at, answer in enumerate(answers, 1)
         ],
         "image_id": image,
         "answer_type": kind,
@@ -69,9 +68,7 @@ def official(tmp_path: Path) -> Path:
         write(folder / f"v2_mscoco_{name}_annotations.json", annotations)
     test, _ = split_files("test-dev2015", range(31, 34))
     write(folder / "v2_OpenEnded_mscoco_test-dev2015_questions.json", test)
-    write(
-        folder / "minival.json", [{"img_id": "COCO_val2014_000000000021", "question_id": 21000, "label": {}}]
-    )
+    write(folder / "minival.json", [{"img_id": "COCO_val2014_000000000021", "question_id": 21000, "label": {}}])
     return tmp_path
 
 
@@ -94,9 +91,7 @@ def test_easy_holds_what_its_card_says(easy: VQA) -> None:
         assert len(examples) == card.examples
         assert len(easy.image_files(split)) == card.images
         assert [example.id for example in examples] == [str(at) for at in range(card.examples)]
-        assert all(
-            path.is_file() for path in (*easy.files(split).values(), *easy.image_files(split).values())
-        )
+        assert all(path.is_file() for path in (*easy.files(split).values(), *easy.image_files(split).values()))
     assert len(easy.answers) == 13
     assert not easy.image_files("train").keys() & easy.image_files("test").keys()
 
@@ -114,9 +109,7 @@ def test_easy_scores_by_kind_and_by_any_scorer(easy: VQA) -> None:
     for scorer in ("", "official-2021", "official-2015", "always-normalise", "soft"):
         scores = easy.score(right, "test", scorer)  # type: ignore[arg-type]
         assert list(scores) == ["accuracy", "accuracy_color", "accuracy_shape", "accuracy_yes_no"]
-        assert all(
-            score.value == 100 and score.low is not None and score.low < 100 for score in scores.values()
-        )
+        assert all(score.value == 100 and score.low is not None and score.low < 100 for score in scores.values())
     kinds = [scores[name].count for name in list(scores)[1:]]
     assert sum(kinds) == scores["accuracy"].count == 9673
 
@@ -153,8 +146,7 @@ def test_official_examples(vqa: VQA) -> None:
 
 def test_official_perfect_and_worst(vqa: VQA) -> None:
     best = {
-        example.id: max(vqa.weights(example).items(), key=lambda pair: pair[1])[0]
-        for example in vqa.examples("val")
+        example.id: max(vqa.weights(example).items(), key=lambda pair: pair[1])[0] for example in vqa.examples("val")
     }
     scores = vqa.score(best, "val")
     assert list(scores) == ["accuracy", "accuracy_number", "accuracy_other", "accuracy_yes_no"]
@@ -352,12 +344,8 @@ FAULTS: list[tuple[str, Callable[[Files], Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("spoil", "line"), [fault[1:] for fault in FAULTS], ids=[fault[0] for fault in FAULTS]
-)
-def test_bad_files_give_one_clear_line(
-    tmp_path: Path, good: Files, spoil: Callable[[Files], Any], line: str
-) -> None:
+@pytest.mark.parametrize(("spoil", "line"), [fault[1:] for fault in FAULTS], ids=[fault[0] for fault in FAULTS])
+def test_bad_files_give_one_clear_line(tmp_path: Path, good: Files, spoil: Callable[[Files], Any], line: str) -> None:
     assert run(tmp_path, good)["count"] == 14
     spoil(good)
     with pytest.raises(BadData, match=line) as fault:
@@ -388,9 +376,7 @@ def test_bytes_that_are_not_text(tmp_path: Path, good: Files) -> None:
 def test_scorers_of_files(tmp_path: Path, good: Files) -> None:
     for row in good["answers"]:
         row["answer"] = "Yes"
-    overall = {
-        s: run(tmp_path, good, scorer=s)["overall"] for s in ("official-2021", "official-2015", "soft")
-    }
+    overall = {s: run(tmp_path, good, scorer=s)["overall"] for s in ("official-2021", "official-2015", "soft")}
     # Three of fourteen questions are unanimously "yes", four more have one odd person.
     assert overall["official-2015"] > overall["official-2021"] > overall["soft"] == 0  # type: ignore[operator]
     with pytest.raises(Misuse, match="did you mean 'official-2021'"):
@@ -436,9 +422,7 @@ def _places(value: Any, way: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_no_change_of_a_file_ends_in_anything_but_bad_data_or_a_score(
-    tmp_path: Path, data: st.DataObject
-) -> None:
+def test_no_change_of_a_file_ends_in_anything_but_bad_data_or_a_score(tmp_path: Path, data: st.DataObject) -> None:
     questions, annotations = split_files("val2014", range(1, 3))
     files: Files = {
         "questions": questions,
@@ -503,8 +487,7 @@ class Parity(Task):
 
     def examples(self, split: str) -> list[Example]:
         return [
-            Example(str(n), (f"image {n // 2}",), (f"is {n % 3} even?",), "yes" if n % 2 else "no")
-            for n in range(8)
+            Example(str(n), (f"image {n // 2}",), (f"is {n % 3} even?",), "yes" if n % 2 else "no") for n in range(8)
         ]
 
     def score(self, given: Any, split: str, scorer: str = "") -> dict[str, Score]:

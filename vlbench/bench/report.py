@@ -135,6 +135,5 @@ def _notes(report: BenchReport) -> list[str]:
         *(f"{setting}: {about}" for setting, about in report.settings.items()),
         f"median (slowest-fastest) of {report.repeats} repeats of {report.steps} steps, subjects in turn; "
         f"{report.regions} regions, up to {report.text_length} word pieces; nothing compiled",
-        f"{machine.device}, {machine.cpu}, {machine.threads} threads, torch {machine.torch}, "
-        f"{machine.precision}",
+        f"{machine.device}, {machine.cpu}, {machine.threads} threads, torch {machine.torch}, {machine.precision}",
     ]

@@ -106,9 +106,7 @@ def make_feed(trial: Trial) -> Feed:
     number = BATCHES * trial.batch
     examples = made_up_examples(number, sharing, facts, length=trial.text_length)
     images = MadeUpImages(number, trial.regions, facts.feature_dim)
-    collate = Collator(
-        images, MadeUpWords(), length=trial.text_length, answers=facts.answers, target=made_up_target
-    )
+    collate = Collator(images, MadeUpWords(), length=trial.text_length, answers=facts.answers, target=made_up_target)
     return Feed(examples, collate, recipe_of(trial))
 
 
@@ -125,9 +123,7 @@ def build(trial: Trial, recipe: Recipe) -> Learner:
     card, facts = find_model(trial.method), facts_of(trial.size)
     ours = load_code(card.code, Model)
     if ours.sees != "regions":
-        raise Fault(
-            f"{card.id} sees {ours.sees}, which bench does not make up", "choose a method that sees regions"
-        )
+        raise Fault(f"{card.id} sees {ours.sees}, which bench does not make up", "choose a method that sees regions")
     known = {
         "vocabulary": facts.vocabulary,
         "feature_dim": facts.feature_dim,

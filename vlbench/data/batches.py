@@ -40,8 +40,8 @@ class Encodes(Protocol):
 class Share(NamedTuple):
     """Which of several processes this is."""
 
-    index: int = 0
-    count: int = 1
+    process: int = 0
+    processes: int = 1
 
 
 class Collator:
@@ -156,15 +156,13 @@ class Feed:
             window = 64 * self.recipe.batch
             parts = [order[start : start + window] for start in range(0, len(order), window)]
             order = np.concatenate([part[np.argsort(self.lengths[part], kind="stable")] for part in parts])
-        batches = [
-            order[start : start + self.recipe.batch] for start in range(0, len(order), self.recipe.batch)
-        ]
+        batches = [order[start : start + self.recipe.batch] for start in range(0, len(order), self.recipe.batch)]
         return [batches[number] for number in generator.permutation(len(batches))]
 
     def parts(self, step: int) -> list[Batch]:
         """Build the batches of one step: this process's share, cut in as many parts as are accumulated."""
         epoch, place = divmod(step, self.per_epoch)
-        numbers = self.order(epoch)[place][self.share.index :: self.share.count]
+        numbers = self.order(epoch)[place][self.share.process :: self.share.processes]
         cut = [part for part in np.array_split(numbers, self.recipe.accumulate) if len(part)]
         return [self.collate([self.examples[number] for number in part]) for part in cut]
 
@@ -183,9 +181,9 @@ def in_order(
     examples: Sequence[Example], collate: Collator, size: int, *, share: Share | None = None
 ) -> Iterator[Batch]:
     """Yield batches for evaluation: texts of like length together, each example once."""
-    index, count = share or Share()
+    process, processes = share or Share()
     collate.learn([text for example in examples for text in example.texts])
     longest = [max(len(collate.pieces[text]) for text in example.texts) for example in examples]
-    numbers = sorted(range(len(examples)), key=longest.__getitem__)[index::count]
+    numbers = sorted(range(len(examples)), key=longest.__getitem__)[process::processes]
     for start in range(0, len(numbers), size):
         yield collate([examples[number] for number in numbers[start : start + size]])

@@ -105,9 +105,7 @@ class FeatureWriter:
             folder = make_folder(self.path.parent)
             self._spool: IO[bytes] = self._open.enter_context(tempfile.TemporaryFile(dir=folder))
         except OSError as error:
-            raise Fault(
-                f"cannot write beside {self.path}: {error.strerror}", "choose another folder"
-            ) from None
+            raise Fault(f"cannot write beside {self.path}: {error.strerror}", "choose another folder") from None
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -141,14 +139,10 @@ class FeatureWriter:
         if features.ndim != 2 or not features.shape[1] or boxes.shape != (count, 4) or len(features) != count:
             raise BadData(f"image '{key}': features {features.shape} and boxes {boxes.shape} do not fit")
         if not count:
-            raise BadData(
-                f"image '{key}' has no regions", "give it one box at least, for instance the whole image"
-            )
+            raise BadData(f"image '{key}' has no regions", "give it one box at least, for instance the whole image")
         self.feature_dim = self.feature_dim or features.shape[1]
         if features.shape[1] != self.feature_dim:
-            raise BadData(
-                f"image '{key}' has {features.shape[1]} values a region, those before {self.feature_dim}"
-            )
+            raise BadData(f"image '{key}' has {features.shape[1]} values a region, those before {self.feature_dim}")
         if not np.isfinite(features).all():
             raise BadData(f"image '{key}': a feature is not finite, or too large for float16")
         if not (np.isfinite(boxes).all() and boxes.min() >= 0 and boxes.max() <= 1):
@@ -169,9 +163,7 @@ class FeatureWriter:
         try:
             self._spool.write(block.data)
         except OSError as error:
-            raise Fault(
-                f"cannot write beside {self.path}: {error.strerror}", "free some space there"
-            ) from error
+            raise Fault(f"cannot write beside {self.path}: {error.strerror}", "free some space there") from error
 
     def _finish(self) -> None:
         if not self._keys:
@@ -274,23 +266,12 @@ class FeatureFile:
     def _check(self) -> None:
         count, total = len(self.keys), len(self.features)
         columns = (self.boxes, *(self.labels or ()))
-        if self.features.shape != (total, self.feature_dim) or any(
-            len(column) != total for column in columns
-        ):
+        if self.features.shape != (total, self.feature_dim) or any(len(column) != total for column in columns):
             raise self._bad(f"its arrays do not have {total} rows each")
-        if (
-            self.boxes.shape != (total, 4)
-            or not len(self.rows) == len(self.width) == len(self.height) == count
-        ):
+        if self.boxes.shape != (total, 4) or not len(self.rows) == len(self.width) == len(self.height) == count:
             raise self._bad(f"boxes, sizes or keys do not fit {count} images")
         steps = np.diff(self.first)
-        if (
-            not count
-            or len(steps) != count
-            or self.first[0]
-            or self.first[-1] != total
-            or not (steps > 0).all()
-        ):
+        if not count or len(steps) != count or self.first[0] or self.first[-1] != total or not (steps > 0).all():
             raise self._bad("'first' does not part the regions into images")
         rows = np.linspace(0, total - 1, min(total, _SAMPLE)).astype(np.int64)
         if not (np.isfinite(self.features[rows]).all() and np.isfinite(self.boxes[rows]).all()):

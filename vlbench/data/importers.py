@@ -74,9 +74,7 @@ def import_features(
     try:
         name.format("1")
     except (LookupError, ValueError):
-        raise Misuse(
-            f"'{name}' cannot be filled with an image id", "write it like COCO_val2014_{:0>12}"
-        ) from None
+        raise Misuse(f"'{name}' cannot be filled with an image id", "write it like COCO_val2014_{:0>12}") from None
     settings = {"sources": [source.name for source in sources], "name": name}
     with FeatureWriter(target, extractor=extractor, settings=settings) as writer:
         for source in sources:
@@ -283,9 +281,7 @@ def _npz(source: Path) -> Iterator[Found]:
     for done, path in enumerate(paths, 1):
         try:
             with np.load(path, allow_pickle=False) as file:
-                values = {
-                    name: file[name] for names in _NAMES.values() for name in names if name in file.files
-                }
+                values = {name: file[name] for names in _NAMES.values() for name in names if name in file.files}
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise BadData(f"{path}: {error}", _AGAIN) from None
         if "x" in values:

@@ -81,9 +81,7 @@ def made_up_texts(count: int, vocabulary: int, length: int, seed: int = 0) -> li
     return list(made)
 
 
-def made_up_examples(
-    count: int, sharing: Sharing, facts: Facts, *, length: int, seed: int = 0
-) -> list[Example]:
+def made_up_examples(count: int, sharing: Sharing, facts: Facts, *, length: int, seed: int = 0) -> list[Example]:
     """Draw examples of one image, one text and one answer each."""
     generator = np.random.default_rng([seed, 2])
     texts = made_up_texts(sharing.texts or count, facts.vocabulary, length, seed)

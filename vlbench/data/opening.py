@@ -82,14 +82,10 @@ def _stored(path: Path, card: DatasetCard, progress: Progress) -> FeatureFile:
         return import_features([path], kept, progress=progress)
 
 
-def open_pixels(
-    images: Mapping[str, Path], transform: Transform, *, seed: int, card: DatasetCard
-) -> ImageStore:
+def open_pixels(images: Mapping[str, Path], transform: Transform, *, seed: int, card: DatasetCard) -> ImageStore:
     """Open image files as pixels."""
     if not images:
-        raise BadData(
-            f"{card.name}: its images are not here", f"see where to get them: vlbench show {card.id}"
-        )
+        raise BadData(f"{card.name}: its images are not here", f"see where to get them: vlbench show {card.id}")
     return PixelStore(images, transform, seed=seed)
 
 

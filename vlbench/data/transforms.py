@@ -71,9 +71,7 @@ def centre_crop(picture: Picture, size: int) -> Picture:
     return picture.crop((left, top, left + size, top + size))
 
 
-def random_crop(
-    picture: Picture, size: int, generator: np.random.Generator, smallest: float = 0.5
-) -> Picture:
+def random_crop(picture: Picture, size: int, generator: np.random.Generator, smallest: float = 0.5) -> Picture:
     """Cut out a part of ``smallest`` to all of the area, of aspect 3:4 to 4:3, as ``size`` x ``size``.
 
     The rule of "random resized crop": ten tries, then the largest part of the middle that is allowed.
@@ -117,9 +115,7 @@ class Transform:
 
     def __post_init__(self) -> None:
         if self.statistics not in STATISTICS:
-            raise Misuse(
-                f"no statistics are called '{self.statistics}'; {nearest(self.statistics, list(STATISTICS))}"
-            )
+            raise Misuse(f"no statistics are called '{self.statistics}'; {nearest(self.statistics, list(STATISTICS))}")
 
     @property
     def fixed(self) -> bool:

@@ -75,9 +75,7 @@ class Sorted(NamedTuple):
     """One line a fault."""
 
 
-def sort_keys(
-    weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor], table: RenameTable | None
-) -> Sorted:
+def sort_keys(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor], table: RenameTable | None) -> Sorted:
     """Sort a checkpoint's keys into used, not needed and fatal, against the state a learner wants."""
     used: dict[str, Tensor] = {}
     not_needed: list[str] = []
@@ -93,16 +91,12 @@ def sort_keys(
         elif name not in wanted:
             fatal.append(f"surplus: {key} -> {name}, which this size does not have")
         elif tensor.shape != wanted[name].shape:
-            fatal.append(
-                f"shape: {key} is {tuple(tensor.shape)}, wanted {tuple(wanted[name].shape)} for {name}"
-            )
+            fatal.append(f"shape: {key} is {tuple(tensor.shape)}, wanted {tuple(wanted[name].shape)} for {name}")
         else:
             used[name] = tensor
     missing = [name for name in wanted if name not in used and not any(f"{name}" in line for line in fatal)]
     new = [name for name in missing if name.startswith("head.")]
-    fatal += [
-        f"missing: {name} {tuple(wanted[name].shape)}" for name in missing if not name.startswith("head.")
-    ]
+    fatal += [f"missing: {name} {tuple(wanted[name].shape)}" for name in missing if not name.startswith("head.")]
     return Sorted(used, not_needed, new, fatal)
 
 
@@ -112,8 +106,7 @@ def load(learner: nn.Module, path: Path, table: RenameTable | None = None) -> So
     result = sort_keys(read_weights(path), wanted, table)
     if result.fatal:
         kinds = {
-            kind: [line for line in result.fatal if line.startswith(kind)]
-            for kind in ("missing", "surplus", "shape")
+            kind: [line for line in result.fatal if line.startswith(kind)] for kind in ("missing", "surplus", "shape")
         }
         counts = ", ".join(f"{len(lines)} {kind}" for kind, lines in kinds.items() if lines)
         shown = "; ".join(line for lines in kinds.values() for line in lines[:3])
@@ -128,19 +121,15 @@ def load(learner: nn.Module, path: Path, table: RenameTable | None = None) -> So
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Read the tensors of a .safetensors, .pth, .pt or .bin file, whatever they are nested under."""
     if not path.is_file():
-        raise BadData(
-            f"there is no checkpoint {path}", "see the checkpoints of a method with: vlbench show METHOD"
-        )
+        raise BadData(f"there is no checkpoint {path}", "see the checkpoints of a method with: vlbench show METHOD")
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
+            return dict(load_file(path))
         found: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch and safetensors raise many kinds for a file that is cut or not theirs
         first = _first_line(error)
         what = "is cut or not safetensors" if isinstance(error, SafetensorError) else "cannot be read"
-        raise BadData(
-            f"the checkpoint {path} {what}: {first}", "get the file again and compare its size"
-        ) from None
+        raise BadData(f"the checkpoint {path} {what}: {first}", "get the file again and compare its size") from None
     while isinstance(found, dict) and (
         inner := next((found[n] for n in NESTS if isinstance(found.get(n), dict)), None)
     ):

@@ -63,7 +63,7 @@ def flops_per_sample(learner: nn.Module, batch: Batch) -> float:
     state = torch.get_rng_state()
     with FlopCounterMode(display=False) as counter:
         losses = learner(batch)
-        torch.stack(list(losses.values())).sum().backward()
+        torch.autograd.backward(torch.stack(list(losses.values())).sum())
     learner.zero_grad(set_to_none=True)
     torch.set_rng_state(state)
-    return counter.get_total_flops() / max(1, len(batch.ids))
+    return float(counter.get_total_flops()) / max(1, len(batch.ids))

@@ -148,9 +148,7 @@ def train(
             raise KeyboardInterrupt
         meter.waiting()
     learner.eval()
-    return Trained(
-        training.step, feed.examples_until(steps), before + meter.seconds, meter.rate, meter.wait_share
-    )
+    return Trained(training.step, feed.examples_until(steps), before + meter.seconds, meter.rate, meter.wait_share)
 
 
 def _speed(meter: Meter) -> dict[str, float]:
@@ -193,9 +191,7 @@ class LossCheck:
         shown = ", ".join(ids[:10]) + (f" and {len(ids) - 10} more" if len(ids) > 10 else "")
         named = ", ".join(f"{name} = {value}" for name, value in bad.items())
         good = (
-            f"the last good state is {self.training.path}"
-            if self.training.path.is_file()
-            else "no state was saved yet"
+            f"the last good state is {self.training.path}" if self.training.path.is_file() else "no state was saved yet"
         )
         raise Fault(
             f"the loss is not finite at step {step + 1}: {named}; examples {shown}",

@@ -89,12 +89,8 @@ class LXMERT(Model):
         )
         self.region_embedding = RegionEmbedding(feature_dim, width, dropout=dropout)
         # Section 2.2: encoders
-        self.text_layers = Stack(
-            [Layer(width, heads, inner=inner, dropout=dropout) for _ in range(text_layers)]
-        )
-        self.image_layers = Stack(
-            [Layer(width, heads, inner=inner, dropout=dropout) for _ in range(image_layers)]
-        )
+        self.text_layers = Stack([Layer(width, heads, inner=inner, dropout=dropout) for _ in range(text_layers)])
+        self.image_layers = Stack([Layer(width, heads, inner=inner, dropout=dropout) for _ in range(image_layers)])
         self.cross_layers = nn.ModuleList(
             SharedCrossAttentionLayer(width, heads, inner=inner, dropout=dropout) for _ in range(cross_layers)
         )
@@ -151,9 +147,7 @@ class LXMERT(Model):
         regions = self.region_head(states.image)
         losses = {
             "masked_lm": masked_lm_loss(self.word_logits(states.text), targets.words),
-            "region_features": region_feature_loss(
-                self.feature_output(regions), targets.features, targets.hidden
-            )
+            "region_features": region_feature_loss(self.feature_output(regions), targets.features, targets.hidden)
             / region_rate,
             "matching": matching_loss(self.matching_head(states.pooled), targets.matched),
         }

@@ -14,9 +14,7 @@ class Attention(nn.Module):
     ``source_width`` that of the states looked at, where it differs.
     """
 
-    def __init__(
-        self, width: int, heads: int, *, source_width: int | None = None, dropout: float = 0.0
-    ) -> None:
+    def __init__(self, width: int, heads: int, *, source_width: int | None = None, dropout: float = 0.0) -> None:
         super().__init__()
         if width % heads:
             raise ValueError(f"width {width} cannot be split into {heads} heads")
@@ -44,7 +42,8 @@ class Attention(nn.Module):
         return self.query(states), self.key(source), self.value(source)
 
     def _split(self, states: Tensor) -> Tensor:
-        return states.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [B, heads, L, D / heads]
+        cut = states.reshape(*states.shape[:-1], self.heads, states.shape[-1] // self.heads)
+        return cut.transpose(1, 2)  # [B, heads, L, D / heads]
 
 
 def broadcast(mask: Tensor | None) -> Tensor | None:

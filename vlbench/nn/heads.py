@@ -63,7 +63,7 @@ class LabelHead(Head):
     def scores(self, model: Encodes, batch: Batch) -> Tensor:
         """[B, answers]."""
         pooled = model.encode(batch.image, batch.text).pooled
-        scores: Tensor = self.classifier(pooled.unflatten(0, (-1, self.images)).flatten(1))
+        scores: Tensor = self.classifier(pooled.reshape(-1, self.images * pooled.shape[-1]))
         return scores
 
     def loss(self, scores: Tensor, batch: Batch) -> Tensor:
@@ -76,9 +76,7 @@ class LabelHead(Head):
     def answers(self, scores: Tensor, batch: Batch) -> list[Given]:
         """Return the best label of each example and its softmax probability."""
         best = scores.float().softmax(-1).max(-1)
-        return [
-            Given(int(i), float(p)) for i, p in zip(best.indices.tolist(), best.values.tolist(), strict=True)
-        ]
+        return [Given(int(i), float(p)) for i, p in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
 
 
 def standard(form: Form, width: int, answers: int) -> Head:

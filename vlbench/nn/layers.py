@@ -72,9 +72,7 @@ class Layer(nn.Module):
         super().__init__()
         attention = Attention(width, heads, dropout=dropout)
         self.attention = Sublayer(attention, width, norm=norm, epsilon=epsilon, dropout=dropout)
-        self.feed_forward = Sublayer(
-            FeedForward(width, inner), width, norm=norm, epsilon=epsilon, dropout=dropout
-        )
+        self.feed_forward = Sublayer(FeedForward(width, inner), width, norm=norm, epsilon=epsilon, dropout=dropout)
 
     def forward(self, states: Tensor, mask: Tensor | None = None) -> Tensor:
         """[B, L, D], mask [B, L] or [B, L, L] -> [B, L, D]."""

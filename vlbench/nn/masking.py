@@ -62,9 +62,7 @@ def mask_words(
     return MaskedWords(text._replace(tokens=torch.where(chosen, hidden, tokens)), labels)
 
 
-def mask_regions(
-    image: Image, *, rate: float = 0.15, generator: torch.Generator | None = None
-) -> MaskedRegions:
+def mask_regions(image: Image, *, rate: float = 0.15, generator: torch.Generator | None = None) -> MaskedRegions:
     """Choose regions at ``rate``; of those 80 % become zeros, 10 % another region of the batch, 10 % stay.
 
     Boxes are never hidden. Tan & Bansal 2019, section 3.1.2.
@@ -76,9 +74,7 @@ def mask_regions(
     fate = _draw(exists, generator)[..., None]
     others = features[exists]
     drawn = torch.randint(len(others), exists.shape, generator=generator, device=features.device)
-    hidden = torch.where(
-        fate < 0.8, torch.zeros_like(features), torch.where(fate < 0.9, others[drawn], features)
-    )
+    hidden = torch.where(fate < 0.8, torch.zeros_like(features), torch.where(fate < 0.9, others[drawn], features))
     values = torch.where(chosen[..., None], hidden, features)
     return MaskedRegions(image._replace(values=values), chosen, features)
 

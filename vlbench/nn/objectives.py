@@ -41,9 +41,7 @@ def region_label_loss(logits: Tensor, labels: Tensor, confidence: Tensor) -> Ten
 
     logits [P, R, C], labels [P, R] with IGNORED, confidence [P, R].
     """
-    each = functional.cross_entropy(
-        logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none"
-    )
+    each = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none")
     return (each * confidence.flatten()).mean()
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vlbench.learner import Learner
 from vlbench.models.lxmert import LXMERT, Targets
@@ -100,15 +100,11 @@ def _objectives(
     model = _learner(case, pretraining=True).model
     assert isinstance(model, LXMERT)
     inputs = case.inputs
-    labels = RegionLabels(
-        inputs["obj_labels"], inputs["obj_conf"], inputs["attr_labels"], inputs["attr_conf"]
-    )
+    labels = RegionLabels(inputs["obj_labels"], inputs["obj_conf"], inputs["attr_labels"], inputs["attr_conf"])
     labels = RegionLabels(
         *(part.where(part >= 0, IGNORED) if not part.is_floating_point() else part for part in labels)
     )
-    targets = Targets(
-        words, inputs["feat_target"], inputs["feat_mask"], labels, inputs["matched_label"], answers
-    )
+    targets = Targets(words, inputs["feat_target"], inputs["feat_mask"], labels, inputs["matched_label"], answers)
     states = model.encode(_image(inputs, masked=masked), _text(inputs))
     regions = model.region_head(states.image)
     logits = {
@@ -152,9 +148,7 @@ def _fine_tuned(case: Case, *, images: int, image: Image) -> dict[str, Tensor]:
 
 def port(case: Case) -> dict[str, Tensor]:
     """Rerun transformers' port: its labels are ignored at -100, its region losses multiplied by 6.67."""
-    ignored = {
-        name: case.inputs[name].where(case.inputs[name] != -100, IGNORED) for name in ("labels", "ans")
-    }
+    ignored = {name: case.inputs[name].where(case.inputs[name] != -100, IGNORED) for name in ("labels", "ans")}
     masked = "visual_attention_mask" in case.inputs
     losses, logits = _objectives(case, ignored["labels"], ignored["ans"], 1 / 6.67, masked=masked)
     visual = losses["region_objects"] + losses["region_attributes"] + losses["region_features"]

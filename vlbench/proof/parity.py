@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -50,12 +51,10 @@ def read_case(folder: Path, model: str, case: str) -> Case:
         about = json.loads((place / "case.json").read_text(encoding="utf-8"))
         tensors = load_file(place / "io.safetensors")
         weights = load_file(place / "weights.safetensors")
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise BadData(f"the parity case {place} cannot be read: {error}") from None
     inputs = {name.removeprefix("in."): tensor for name, tensor in tensors.items() if name.startswith("in.")}
-    outputs = {
-        name.removeprefix("out."): tensor for name, tensor in tensors.items() if name.startswith("out.")
-    }
+    outputs = {name.removeprefix("out."): tensor for name, tensor in tensors.items() if name.startswith("out.")}
     return Case(case, about["config"], inputs, outputs, weights, float(about["tolerance"]))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from vlbench.metrics.vqa_accuracy import (
@@ -39,15 +39,13 @@ EXACT, ROUNDED = 1e-6, 1e-9
 
 def vqa_checks(cases: Mapping[str, Any]) -> Iterator[Check]:
     """Check normalisation stage by stage, whole and partial data sets, and what the loader accepts."""
-    stages = {
+    stages: Mapping[str, Callable[[str], str]] = {
         "stripped": clean,
         "after_punctuation": lambda raw: strip_punctuation(clean(raw)),
         "normalised": normalise_answer,
     }
     for stage, tidy in stages.items():
-        yield _strings(
-            f"normalisation/{stage}", ((r["raw"], tidy(r["raw"]), r[stage]) for r in cases["normalisation"])
-        )
+        yield _strings(f"normalisation/{stage}", ((r["raw"], tidy(r["raw"]), r[stage]) for r in cases["normalisation"]))
     tables = {
         "number_words": (NUMBERS, cases["number_words"]),
         "articles": (sorted(ARTICLES), sorted(cases["articles"])),
@@ -126,16 +124,12 @@ def _flat(summary: Summary, each: Mapping[str, float]) -> dict[object, float]:
         ("question type", summary.per_question_type),
         ("question", each),
     )
-    return {"overall": summary.overall} | {
-        (part, key): v for part, values in parts for key, v in values.items()
-    }
+    return {"overall": summary.overall} | {(part, key): v for part, values in parts for key, v in values.items()}
 
 
 def _loader_checks(cases: Mapping[str, Any]) -> Iterator[Check]:
     people = take_annotations(cases["annotations"], "loader_cases/annotations")
-    check_pairing(
-        take_questions(cases["questions"], "loader_cases/questions").keys(), people.keys(), "loader_cases"
-    )
+    check_pairing(take_questions(cases["questions"], "loader_cases/questions").keys(), people.keys(), "loader_cases")
     references = {identity: annotation.reference for identity, annotation in people.items()}
     for case in cases["cases"]:
         name = f"loader_cases/{case['name']}"
@@ -158,7 +152,7 @@ def _target_check(name: str, case: Mapping[str, Any], vocabulary: frozenset[str]
     raw: list[str] = case["answers"]
     tidy = [preprocess_answer(answer) for answer in raw]
     reference = Reference(tuple(raw))
-    parts = {
+    parts: dict[str, Mapping[str, float]] = {
         "counts_raw": {answer: raw.count(answer) for answer in raw},
         "counts_normalised": {answer: tidy.count(answer) for answer in tidy},
         "soft_raw_all": soft_targets(raw),
@@ -166,8 +160,7 @@ def _target_check(name: str, case: Mapping[str, Any], vocabulary: frozenset[str]
         "soft_normalised_all": soft_targets(raw, normalise=True),
         "soft_normalised_in_vocabulary": soft_targets(raw, vocabulary, normalise=True),
         "leave_one_out_official": {
-            answer: float(accuracies([answer], [reference], SCORER)[0])
-            for answer in case["leave_one_out_official"]
+            answer: float(accuracies([answer], [reference], SCORER)[0]) for answer in case["leave_one_out_official"]
         },
     }
     unknown = case.keys() - parts.keys() - {"id", "answers", "note"}
@@ -187,15 +180,11 @@ def _column(rows: list[Mapping[str, float]], key: str) -> dict[int, float]:
     return {row: values[key] for row, values in enumerate(rows)}
 
 
-def _numbers(
-    name: str, ours: Mapping[Any, float], theirs: Mapping[Any, float], tolerance: float = EXACT
-) -> Check:
+def _numbers(name: str, ours: Mapping[Any, float], theirs: Mapping[Any, float], tolerance: float = EXACT) -> Check:
     """Compare numbers by key; a key that only one side has is a failure."""
     lone = ours.keys() ^ theirs.keys()
     if lone:
-        return failure(
-            name, f"{len(lone)} values stand on one side only, such as {sorted(map(str, lone))[0]}"
-        )
+        return failure(name, f"{len(lone)} values stand on one side only, such as {sorted(map(str, lone))[0]}")
     errors = {key: abs(ours[key] - theirs[key]) for key in theirs}
     worst = max(errors, key=errors.__getitem__, default=None)
     if worst is None:
@@ -217,7 +206,5 @@ def _unknown_parts(cases: Mapping[str, Any], known: set[str], prefix: str = "") 
     """Fail for every part with cases in it that we do not know; plain remarks are not cases."""
     for key in sorted(cases.keys() - known):
         value = cases[key]
-        if isinstance(value, dict) or (
-            isinstance(value, list) and not all(isinstance(v, str) for v in value)
-        ):
+        if isinstance(value, dict) or (isinstance(value, list) and not all(isinstance(v, str) for v in value)):
             yield failure(f"{prefix}{key}", "vlbench does not know this part")

@@ -97,9 +97,7 @@ def compare(
     return Comparison(shown, broken)
 
 
-def _check_names(
-    tasks: Sequence[str], methods: Sequence[str], dataset: str, records: Sequence[RunRecord]
-) -> None:
+def _check_names(tasks: Sequence[str], methods: Sequence[str], dataset: str, records: Sequence[RunRecord]) -> None:
     """Refuse a name that neither a card, a record nor a published number knows."""
     known_methods = {*card_names(ModelCard), *(r.method for r in records)}
     known_methods |= {p.method for p in find_published()}
@@ -139,9 +137,7 @@ def parse_limit(text: str) -> Limit:
     except ValueError:
         limit = Limit("", float("nan"))
     if limit.value != limit.value:  # not a number
-        raise Misuse(
-            f"--fail-under wants METHOD=VALUE or VALUE, not '{text}'", "e.g. --fail-under lxmert=99.0"
-        )
+        raise Misuse(f"--fail-under wants METHOD=VALUE or VALUE, not '{text}'", "e.g. --fail-under lxmert=99.0")
     return limit
 
 

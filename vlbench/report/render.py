@@ -32,9 +32,7 @@ def grid(columns: Sequence[Column], cells: Iterable[Sequence[str]]) -> Grid:
     from rich.table import Table as Grid
     from rich.text import Text
 
-    found = Grid(
-        box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False, header_style="dim"
-    )
+    found = Grid(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False, header_style="dim")
     for column in columns:
         # Rich takes width from columns that may wrap first: "published weights" does, the elastic are cut.
         gives_way = column.title in ("basis", *ELASTIC)
@@ -119,9 +117,7 @@ def from_template(name: str, values: Mapping[str, object]) -> str:
     return templates.get_template(name).render(values)
 
 
-def markdown(
-    tables: Sequence[Table], heading: str = "", departures: Sequence[tuple[str, str, str]] = ()
-) -> str:
+def markdown(tables: Sequence[Table], heading: str = "", departures: Sequence[tuple[str, str, str]] = ()) -> str:
     """Write tables as Markdown; with a heading, as a generated file. Departures: method, what, why."""
     return from_template(
         "leaderboard.md.j2",

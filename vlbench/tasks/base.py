@@ -85,9 +85,7 @@ class Task(ABC):
             return answer
         if isinstance(answer, numbers.Integral) and 0 <= answer < len(self.answers):
             return self.answers[int(answer)]
-        raise BadData(
-            f"{answer!r} is neither an answer's text nor its place in a list of {len(self.answers)}"
-        )
+        raise BadData(f"{answer!r} is neither an answer's text nor its place in a list of {len(self.answers)}")
 
     def weights(self, example: Example) -> Mapping[str, float]:
         """Return every right answer with its score from 0 to 1; empty where it is not public or not words."""

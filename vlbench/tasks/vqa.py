@@ -32,9 +32,7 @@ class VQA(Task):
     def __init__(self, card: DatasetCard, folder: Path) -> None:
         super().__init__(card, folder)
         if card.layout not in LAYOUTS:
-            raise BadData(
-                f"{card.path}: no layout of vqa is called '{card.layout}'", f"known: {', '.join(LAYOUTS)}"
-            )
+            raise BadData(f"{card.path}: no layout of vqa is called '{card.layout}'", f"known: {', '.join(LAYOUTS)}")
         self.layout = LAYOUTS[card.layout](card, self.folder)
 
     def examples(self, split: str) -> Sequence[Example]:
@@ -51,9 +49,7 @@ class VQA(Task):
         """Score answers, over all and by kind of answer."""
         values = self.each(given, split, scorer)
         asked = self._asked(split)
-        return self.tally(
-            [asked[name].example for name in values], list(values.values()), self._version(scorer)
-        )
+        return self.tally([asked[name].example for name in values], list(values.values()), self._version(scorer))
 
     def each(self, given: Mapping[str, Answer], split: str, scorer: str = "") -> Mapping[str, float]:
         """Score every answered question from 0 to 1; Fault where the split's answers are not public."""
@@ -100,9 +96,7 @@ class VQA(Task):
         return name
 
 
-def score_files(
-    questions: Path, annotations: Path, answers: Path, scorer: str = "official-2021"
-) -> dict[str, object]:
+def score_files(questions: Path, annotations: Path, answers: Path, scorer: str = "official-2021") -> dict[str, object]:
     """Score an answer file against the official files; percent of two decimals, as officially printed."""
     if scorer not in OFFICIAL:
         raise Misuse(f"no scorer is called '{scorer}'; {nearest(scorer, OFFICIAL)}")

@@ -120,11 +120,7 @@ def take_answers(data: object, where: str, *, last_counts: bool = False) -> dict
 
 
 def _is_answer(record: object) -> bool:
-    return (
-        isinstance(record, dict)
-        and type(record.get("question_id")) is int
-        and type(record.get("answer")) is str
-    )
+    return isinstance(record, dict) and type(record.get("question_id")) is int and type(record.get("answer")) is str
 
 
 def _refuse_rows(data: list[Any], wrong: list[int], where: str) -> None:
@@ -223,7 +219,5 @@ def _of_images(path: Path, images: Mapping[str, str]) -> set[str]:
         raise BadData(f"{path}: cannot be read: {error}") from None
     numbers = {key: key.rpartition("_")[2].lstrip("0") for key in set(images.values())}
     wanted = {word.lstrip("0") for word in words}
-    refuse(
-        str(path), "not numbers of images that val has questions on", sorted(wanted - set(numbers.values()))
-    )
+    refuse(str(path), "not numbers of images that val has questions on", sorted(wanted - set(numbers.values())))
     return {identity for identity, key in images.items() if numbers[key] in wanted}

@@ -106,14 +106,11 @@ class OfficialVQA:
 def _join(official: Official) -> dict[str, Asked]:
     targets: dict[object, Mapping[str, float]] = {}
     return {
-        str(identity): _ask(identity, question, official, targets)
-        for identity, question in official.questions.items()
+        str(identity): _ask(identity, question, official, targets) for identity, question in official.questions.items()
     }
 
 
-def _ask(
-    identity: int, question: Question, official: Official, targets: dict[object, Mapping[str, float]]
-) -> Asked:
+def _ask(identity: int, question: Question, official: Official, targets: dict[object, Mapping[str, float]]) -> Asked:
     reference, majority = official.annotations.get(identity, _HIDDEN)
     image = f"COCO_{official.coco}_{question.image:012d}"
     soft = None
