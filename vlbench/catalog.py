@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import inspect
 import tomllib
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -52,6 +53,8 @@ class Checkpoint(BaseModel):
     """Where to put it below the data folder."""
     names: str
     """The rename table in registry/weights."""
+    answers: str = ""
+    """Where the answers of its pre-training lie below the data folder: a JSON list of ``{"ans": text}``."""
     task: str = ""
     size: str = "base"
     bytes: int = 0
@@ -161,6 +164,15 @@ class DatasetCard(_Card):
     splits: dict[str, Split]
     file: tuple[DataFile, ...] = ()
 
+    def features_of(self, splits: Iterable[str]) -> list[DataFile]:
+        """List the files that hold the region features of some splits; test-dev is a part of test."""
+        wanted = {self.splits[split].of or split if split in self.splits else split for split in splits}
+        return [
+            file
+            for file in self.file
+            if file.role == "features" and any(f"{name}-".startswith(f"{file.split}-") for name in wanted)
+        ]
+
 
 class SuiteCard(_Card):
     """What is run together, at which budget."""
@@ -189,7 +201,10 @@ _FOLDERS: dict[type[_Card], tuple[str, str, str]] = {
 def _roots() -> list[Path]:
     roots = [card_folder("registry").parent, *user_cards()]
     for entry in entry_points(group="vlbench.cards"):
-        spec = importlib.util.find_spec(entry.value)
+        try:
+            spec = importlib.util.find_spec(entry.value)
+        except (ImportError, ValueError) as error:
+            raise Fault(f"the plug-in '{entry.name}' names a package that is not here: {error}") from error
         roots += [Path(place) for place in (spec.submodule_search_locations or [])] if spec else []
     return roots
 
@@ -234,7 +249,8 @@ def read_card(kind: type[Card], path: Path) -> Card:
 
 
 def _card_fault(kind: type[_Card], error: ValidationError) -> str:
-    first = error.errors()[0]
+    # a mistyped key also makes the right one missing: the former says more
+    first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
     place = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         known = _keys_beside(kind, first["loc"])
@@ -279,7 +295,11 @@ def _find(kind: type[Card], name: str) -> Card:
 
 def find_suite(name: str) -> SuiteCard:
     """Find a suite by name or by the path of its file."""
-    return read_card(SuiteCard, Path(name)) if name.endswith(".toml") else find(SuiteCard, name)
+    if not name.endswith(".toml"):
+        return find(SuiteCard, name)
+    if not Path(name).is_file():
+        raise Misuse(f"there is no file {name}", "see: vlbench list suites")
+    return read_card(SuiteCard, Path(name))
 
 
 def cards(kind: type[Card]) -> list[Card]:

@@ -14,7 +14,7 @@ from vlbench.catalog import ModelCard, TaskCard, card_names
 from vlbench.console import LiveProgress
 from vlbench.paths import data_root, runs_root
 from vlbench.plan import Plan, names_of, plan
-from vlbench.types import Fault
+from vlbench.types import Fault, as_fault
 
 
 class Skipped(NamedTuple):
@@ -71,9 +71,12 @@ class Matrix:
                 try:
                     self._announce(planned)
                     made.append(run(planned, options))
-                except Fault as fault:
+                except BrokenPipeError:  # nobody reads our output any more
+                    raise
+                except Exception as error:  # whatever stops one run, the others are made
                     if self.debug:
                         raise
+                    fault = as_fault(error)
                     self._skip(planned, fault)
                     if fault.wrong == "stopped":
                         break

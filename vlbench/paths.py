@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -67,9 +68,11 @@ def replacing(path: Path) -> Iterator[Path]:
             shutil.rmtree(old, ignore_errors=True)
         else:
             os.replace(part, path)
-    except OSError as error:
+    except Exception as error:
+        if not (reason := _failed_write(error)):
+            raise
         raise Fault(
-            f"cannot write {path}: {error.strerror or error}",
+            f"cannot write {path}: {reason}",
             "nothing was lost; free some space or choose another folder, then give the same command again",
         ) from error
     finally:
@@ -77,6 +80,17 @@ def replacing(path: Path) -> Iterator[Path]:
             shutil.rmtree(part, ignore_errors=True)
         else:
             part.unlink(missing_ok=True)
+
+
+def _failed_write(error: Exception) -> str:
+    """Say what the system said to a write; libraries in C++ and Rust wrap it in errors of their own. "" for others."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    if found := re.search(r"(?:errno =|os error) (\d+)", str(error)):  # HDF5, safetensors
+        return os.strerror(int(found[1]))
+    if re.search("PytorchStreamWriter|inline_container", str(error)):
+        return "the file system did not take all of it; it may be full"
+    return ""
 
 
 def write_text(path: Path, text: str) -> None:

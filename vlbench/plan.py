@@ -42,6 +42,11 @@ class Plan(NamedTuple):
         return f"{self.model.name} on {self.dataset.name}, seed {self.recipe.seed}"
 
     @property
+    def tokeniser(self) -> str:
+        """Name the vocabulary: the one asked for, else the data set's, else the method's; ``train`` learns one."""
+        return self.recipe.tokeniser or self.dataset.tokeniser or self.model.tokeniser or "train"
+
+    @property
     def folder_stem(self) -> Path:
         """Return data set / method: where runs of this pair lie below the runs folder."""
         return Path(self.dataset.id) / self.model.id
@@ -122,7 +127,10 @@ def origin(path: str) -> str:
 
 def names_of(typed: str, known: Sequence[str]) -> list[str]:
     """Read METHODS or TASKS: a name, a comma list, or ``all``."""
-    return list(known) if typed == "all" else [part.strip() for part in typed.split(",") if part.strip()]
+    names = list(known) if typed == "all" else [part.strip() for part in typed.split(",") if part.strip()]
+    if not names:
+        raise Misuse(f"'{typed}' names nothing", f"write all, or one or several of: {', '.join(known)}")
+    return names
 
 
 def recipe_text(recipe: Recipe, origins: Mapping[str, str]) -> str:

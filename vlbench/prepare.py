@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from vlbench.catalog import load_code
+from vlbench.catalog import Checkpoint, DatasetCard, load_code
 from vlbench.data.batches import Collator
 from vlbench.data.images import ImageStore
 from vlbench.data.opening import open_regions, open_words
@@ -16,8 +16,9 @@ from vlbench.learner import Learner, build_model
 from vlbench.models.base import Model
 from vlbench.paths import sha256, write_text
 from vlbench.plan import Plan
-from vlbench.runfolder import WEIGHTS, WORDS, find_run
+from vlbench.runfolder import WEIGHTS, WORDS, find_run, finished
 from vlbench.tasks.base import Task
+from vlbench.tasks.reading import read_json
 from vlbench.types import BadData, Example, Fault, Progress, quiet
 
 
@@ -47,7 +48,8 @@ class Opened(NamedTuple):
 def open_data(plan: Plan, options: Options, folder: Path) -> Opened:
     """Open a plan's task, its examples, its images as the method sees them, and its words."""
     recipe = plan.recipe
-    task: Task = load_code(plan.task.code, Task)(plan.dataset, options.data)
+    task: Task = load_code(plan.task.code, Task)(_dataset(plan, options), options.data)
+    task.version(recipe.scorer)  # a mistyped one shows now, not after hours of training
     needed = list(dict.fromkeys([*(recipe.train_splits if trains(plan) else ()), *recipe.evaluate_splits]))
     examples = {split: list(task.examples(split))[: recipe.limit or None] for split in needed}
     empty = [split for split, found in examples.items() if not found]
@@ -65,6 +67,16 @@ def open_data(plan: Plan, options: Options, folder: Path) -> Opened:
 def trains(plan: Plan) -> bool:
     """Say whether a plan trains, or only evaluates."""
     return bool(plan.recipe.steps or plan.recipe.epochs)
+
+
+def _dataset(plan: Plan, options: Options) -> DatasetCard:
+    """Return the card with the recipe's answer count, or else that of the run we go on from: its head fits no other."""
+    count, start = plan.recipe.answer_count, plan.recipe.start
+    if not count and start.startswith("run:"):
+        earlier = finished(find_run(start.removeprefix("run:"), options.out))
+        if earlier and (earlier.task, earlier.dataset) == (plan.task.id, plan.dataset.id):
+            count = earlier.recipe.answer_count
+    return plan.dataset.model_copy(update={"answer_count": count}) if count else plan.dataset
 
 
 def _open_images(plan: Plan, task: Task, splits: Sequence[str], options: Options) -> ImageStore:
@@ -90,7 +102,7 @@ def _open_images(plan: Plan, task: Task, splits: Sequence[str], options: Options
 def _open_words(plan: Plan, task: Task, options: Options, folder: Path) -> Words:
     """Open the words: a trained vocabulary is learned from all training texts, or taken from the run we go on from."""
     recipe = plan.recipe
-    name = recipe.tokeniser or plan.dataset.tokeniser or plan.model.tokeniser or "train"
+    name = plan.tokeniser
     kept = folder / WORDS
     if name == "train" and recipe.start.startswith("run:") and not kept.is_file():
         earlier = find_run(recipe.start.removeprefix("run:"), options.out) / WORDS
@@ -135,11 +147,27 @@ def build_learner(plan: Plan, opened: Opened, options: Options) -> Learner:
                 f"{path} has no head for {plan.task.id}, so it cannot answer it ({found.new[0]} is missing)",
                 f"fine-tune first: vlbench run {plan.model.id} {plan.task.id} --start {recipe.start}",
             )
+        known = _adopt_answers(plan, opened, learner, options) if found.new and recipe.start == "published" else 0
         options.say(
             f"{path.name}: {len(found.used)} tensors used, {len(found.not_needed)} not needed for {plan.task.id}, "
             f"{len(found.new)} begin anew"
+            + (f", from {known:,} answers of pre-training" if known else "")
         )
     return learner
+
+
+def _adopt_answers(plan: Plan, opened: Opened, learner: Learner, options: Options) -> int:
+    """Begin the answer head from pre-training's where its answer list is at hand; return how many answers it knew."""
+    published = _published_checkpoint(plan)
+    listed = options.data / published.answers
+    if not published.answers or not listed.is_file():
+        return 0
+    rows = read_json(listed)
+    if not isinstance(rows, list) or not all(isinstance(row, dict) and isinstance(row.get("ans"), str) for row in rows):
+        raise BadData(f'{listed}: not a list of {{"ans": text}}', "get the file again, or take it away")
+    path, table = _published(plan, options)
+    names = checkpoint.read_table(table)
+    return checkpoint.adopt_answers(learner, path, names, [row["ans"] for row in rows], opened.task.answers)
 
 
 def starting_point(plan: Plan, options: Options) -> tuple[Path, str] | None:
@@ -157,7 +185,7 @@ def starting_point(plan: Plan, options: Options) -> tuple[Path, str] | None:
     return path, "" if own else names
 
 
-def _published(plan: Plan, options: Options) -> tuple[Path, str]:
+def _published_checkpoint(plan: Plan) -> Checkpoint:
     known = [c for c in plan.model.checkpoint if c.size == plan.recipe.size]
     fitting = [c for c in known if c.task == plan.task.id] or [c for c in known if not c.task]
     if not fitting:
@@ -165,11 +193,16 @@ def _published(plan: Plan, options: Options) -> tuple[Path, str]:
             f"{plan.model.id} has no published checkpoint of size {plan.recipe.size}",
             "train from scratch with --start scratch, or choose --size base",
         )
-    path = options.data / fitting[0].file
+    return fitting[0]
+
+
+def _published(plan: Plan, options: Options) -> tuple[Path, str]:
+    published = _published_checkpoint(plan)
+    path = options.data / published.file
     if not path.is_file():
-        size = f" ({fitting[0].bytes / 1e6:.0f} MB)" if fitting[0].bytes else ""
+        size = f" ({published.bytes / 1e6:.0f} MB)" if published.bytes else ""
         raise BadData(
             f"the published checkpoint of {plan.model.id} is not here: {path}",
-            f"get {fitting[0].url}{size} and put it there, or train with --start scratch",
+            f"get {published.url}{size} and put it there, or train with --start scratch",
         )
-    return path, fitting[0].names
+    return path, published.names

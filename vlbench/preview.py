@@ -10,6 +10,7 @@ from vlbench.catalog import load_code
 from vlbench.paths import card_folder
 from vlbench.plan import Plan
 from vlbench.record import RunRecord, find_records, read_record
+from vlbench.runfolder import find_run
 from vlbench.tasks.base import Task
 from vlbench.types import BadData, Fault
 
@@ -23,7 +24,7 @@ def preview(plan: Plan, data: Path, out: Path) -> dict[str, Any]:
     limit = plan.recipe.limit
     training, asked = (min(n, limit) if limit else n for n in (training, asked))
     steps = plan.recipe.steps or math.ceil(plan.recipe.epochs * math.ceil(training / plan.recipe.batch))
-    missing += [*_missing_checkpoint(plan, data), *_missing_features(plan, task, data)]
+    missing += [*_missing_checkpoint(plan, data, out), *_missing_features(plan, data), *_missing_words(plan, data)]
     like = _like(plan, out)
     return {
         "run": plan.title,
@@ -50,20 +51,37 @@ def _count(task: Task, split: str, missing: list[str]) -> int:
         return task.split(split).examples
 
 
-def _missing_checkpoint(plan: Plan, data: Path) -> list[str]:
-    if plan.recipe.start != "published":
+def _missing_checkpoint(plan: Plan, data: Path, out: Path) -> list[str]:
+    start = plan.recipe.start
+    if start == "scratch":
         return []
+    if start.startswith("run:"):
+        find_run(start.removeprefix("run:"), out)  # says so itself where there is none
+        return []
+    if start != "published":
+        return [] if Path(start).is_file() else [f"the checkpoint {start}"]
     fitting = [c for c in plan.model.checkpoint if c.size == plan.recipe.size and c.task in ("", plan.task.id)]
     if not fitting:
         return [f"{plan.model.id} has no published checkpoint of size {plan.recipe.size}; --start scratch"]
     return [f"{data / c.file} (from {c.url})" for c in fitting[:1] if not (data / c.file).is_file()]
 
 
-def _missing_features(plan: Plan, task: Task, data: Path) -> list[str]:
-    wanted = {plan.dataset.splits[s].of or s for s in (*plan.recipe.train_splits, *plan.recipe.evaluate_splits)}
+def _missing_words(plan: Plan, data: Path) -> list[str]:
+    if plan.tokeniser == "train":
+        return []
+    from vlbench.data.words import pretrained_words
+
+    try:
+        pretrained_words(plan.tokeniser, data)
+    except Fault as fault:
+        return [f"{fault.wrong}: {fault.todo}"]
+    return []
+
+
+def _missing_features(plan: Plan, data: Path) -> list[str]:
     folder = data / plan.dataset.folder
-    files = [f for f in plan.dataset.file if f.role == "features" and f.split in wanted]
-    paths = [folder / file.name for file in files]
+    splits = [*(plan.recipe.train_splits if _trains(plan) else ()), *plan.recipe.evaluate_splits]
+    paths = [folder / file.name for file in plan.dataset.features_of(splits)]
     return [
         f"{path} (or {path.stem}.h5)" for path in paths if not path.exists() and not path.with_suffix(".h5").exists()
     ]

@@ -89,7 +89,9 @@ def resolve(layers: list[Layer]) -> tuple[Recipe, dict[str, str]]:
             if key not in Recipe.model_fields:
                 raise Misuse(f"{origin}: '{key}' is not a recipe key; {nearest(key, list(Recipe.model_fields))}")
             if key in ("steps", "epochs"):  # whichever a later layer names replaces both
-                values.pop("epochs" if key == "steps" else "steps", None)
+                other = "epochs" if key == "steps" else "steps"
+                values.pop(other, None)
+                origins[other] = "default"
             values[key], origins[key] = value, origin
     try:
         return Recipe.model_validate(values), origins

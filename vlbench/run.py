@@ -305,6 +305,7 @@ def _logged(folder: Path, plan: Plan, begun: Begun, learner: Learner, options: O
 def _start_event(plan: Plan, begun: Begun, learner: Learner, folder: Path) -> dict[str, object]:
     return {
         "event": "start",
+        "kind": "finetune" if trains(plan) else "evaluate",
         "run": folder.name,
         "method": plan.model.id,
         "task": plan.task.id,

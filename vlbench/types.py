@@ -46,6 +46,22 @@ class BadData(Fault):
     code = 3
 
 
+def as_fault(error: Exception) -> Fault:
+    """Say of any failure what is wrong and what to do; what nobody foresaw is called so."""
+    if isinstance(error, Fault):
+        return error
+    if isinstance(error, OSError):
+        place = f"{error.filename}: " if error.filename else ""
+        return Fault(f"{place}{error.strerror or error}", "nothing already written is lost; the same command goes on")
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+        return Fault("out of memory", "try --set accumulate=2 (the same result in less memory) or a smaller --size")
+    first = str(error).strip().splitlines()[0] if str(error).strip() else ""
+    return Fault(
+        f"unexpected {type(error).__name__}: {first}",
+        "this is a fault of vlbench: please report it with the output of the same command and --debug",
+    )
+
+
 class Vectors(NamedTuple):
     """Embeddings of images and texts for retrieval, as numpy arrays [N, D]."""
 

@@ -157,3 +157,29 @@ def test_prefixes_are_taken_off_until_none_is_left() -> None:
     table = RenameTable({"module.": "", "lxmert.": "bert."}, {"model": {"bert.a.{}": "model.b.{}"}}, frozenset())
     assert table.translate("module.module.lxmert.a.7.weight") == ("model.b.7.weight", "model")
     assert table.translate("elsewhere.weight") is None
+
+
+def test_a_new_head_begins_from_the_answers_of_pre_training(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    theirs, ours = ["Yes", "a dog", "red", "no"], ["red", "dog", "zebra"]
+    whole = Learner(LXMERT(**SIZES, positions=10, objects=4, attributes=3, answers=4, pretraining=True))
+    torch.save(foreign(whole.state_dict()), tmp_path / "pretrained.pth")
+    target, table = learner(3), read_table("lxmert")
+    load(target, tmp_path / "pretrained.pth", table)
+    assert checkpoint.adopt_answers(target, tmp_path / "pretrained.pth", table, theirs, ours) == 2
+    old, new = whole.state_dict(), target.state_dict()
+    assert torch.equal(new["head.classifier.0.weight"], old["model.answer_head.0.weight"])
+    assert torch.equal(new["head.classifier.2.bias"], old["model.answer_head.2.bias"])
+    assert torch.equal(new["head.classifier.3.weight"][0], old["model.answer_head.3.weight"][2])
+    assert torch.equal(new["head.classifier.3.weight"][1], old["model.answer_head.3.weight"][1])
+    assert (new["head.classifier.3.weight"][2] == 0).all()
+    assert new["head.classifier.3.bias"][2] == 0
+
+
+def test_a_head_of_another_kind_is_left_alone(tmp_path: Path) -> None:
+    whole = Learner(LXMERT(**SIZES, positions=10, objects=4, attributes=3, answers=4, pretraining=True))
+    torch.save(foreign(whole.state_dict()), tmp_path / "pretrained.pth")
+    target = Learner(LXMERT(**SIZES, positions=10), LabelHead(8, 3, images=2))
+    before = {name: tensor.clone() for name, tensor in target.state_dict().items()}
+    assert checkpoint.adopt_answers(target, tmp_path / "pretrained.pth", read_table("lxmert"), ["a"] * 4, ["a"] * 3) == 0
+    assert all(torch.equal(before[name], tensor) for name, tensor in target.state_dict().items())

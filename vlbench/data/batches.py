@@ -133,6 +133,7 @@ class Feed:
             num_workers=workers,
             prefetch_factor=4 if workers else None,
             pin_memory=torch.cuda.is_available(),
+            generator=torch.Generator(),  # else it draws from the one of dropout, once more whenever a run goes on
         )
         yield from loader
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -109,9 +110,13 @@ class FeatureWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        with self._open:
+        try:
+            with self._open:
+                if kind is None:
+                    self._finish()
+        except OSError as error:  # closing the unnamed file writes, once more, what is left of it
             if kind is None:
-                self._finish()
+                raise self._no_room(error) from error
 
     def add(self, key: str, regions: Regions, *, width: int = 0, height: int = 0) -> None:
         """Append the regions of one image; ``width`` and ``height`` are its pixels, 0 where unknown."""
@@ -162,13 +167,18 @@ class FeatureWriter:
         self._hash.update(block.data)
         try:
             self._spool.write(block.data)
+            self._spool.flush()
         except OSError as error:
-            raise Fault(f"cannot write beside {self.path}: {error.strerror}", "free some space there") from error
+            raise self._no_room(error) from error
+
+    def _no_room(self, error: OSError) -> Fault:
+        return Fault(f"cannot write beside {self.path}: {error.strerror}", "free some space there")
 
     def _finish(self) -> None:
         if not self._keys:
             raise BadData(f"there is no image to write to {self.path}", "an empty region file is of no use")
         self._flush()
+        self._make_sure_of_room()
         with replacing(self.path) as part, h5py.File(part, "w") as file:
             columns = self._small()
             for name, column in columns.items():
@@ -178,6 +188,13 @@ class FeatureWriter:
             self._hash.update("\n".join(self._keys).encode())
             self._copy(file.create_dataset("features", (columns["first"][-1], self.feature_dim), np.float16))
             file.attrs.update(self._about())
+
+    def _make_sure_of_room(self) -> None:
+        """Refuse beforehand what would not fit: HDF5 itself leaves a trail of tracebacks on a full disk."""
+        needed, free = self._spool.tell(), shutil.disk_usage(self.path.parent).free
+        if free < needed:
+            wrong = f"cannot write {self.path}: it needs {needed / 1e6:,.1f} MB, {free / 1e6:,.1f} MB are free there"
+            raise Fault(wrong, "free some space there, or choose another folder")
 
     def _small(self) -> dict[str, NDArray[Any]]:
         """Join all columns but the features, in the order in which they are hashed."""

@@ -38,9 +38,7 @@ def open_regions(
 
     ``folder``: where the data set's files lie. Official files are converted once and kept in the cache.
     """
-    wanted = {card.splits[split].of or split for split in splits}
-    files = [file for file in card.file if file.role == "features" and _serves(file.split, wanted)]
-    if files:
+    if files := card.features_of(splits):
         stores = [RegionStore(_stored(folder / file.name, card, progress), most) for file in files]
         return stores[0] if len(stores) == 1 else JoinedStore(stores)
     if not images:
@@ -56,11 +54,6 @@ def open_regions(
         progress=progress,
     )
     return RegionStore(made, most)
-
-
-def _serves(split: str, wanted: set[str]) -> bool:
-    """Say whether a file of ``split`` holds what is wanted; test-dev is a part of test."""
-    return any(name == split or name.startswith(f"{split}-") for name in wanted)
 
 
 def _stored(path: Path, card: DatasetCard, progress: Progress) -> FeatureFile:

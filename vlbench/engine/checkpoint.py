@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -116,6 +116,41 @@ def load(learner: nn.Module, path: Path, table: RenameTable | None = None) -> So
         )
     learner.load_state_dict(result.used, strict=False)
     return result
+
+
+def adopt_answers(
+    learner: nn.Module, path: Path, table: RenameTable, theirs: Sequence[str], ours: Sequence[str]
+) -> int:
+    """Begin a new answer head from the pre-training's: its rows by answer text; return how many answers it knew.
+
+    As the authors of LXMERT do (src/pretrain/qa_answer_table.py): answers that pre-training did not have get
+    zero weights. Nothing is changed, and 0 returned, where the head is built in another way.
+    """
+    named = {}
+    for key, tensor in read_weights(path).items():
+        found = table.translate(key)
+        if found and found[1] == "pretraining" and found[0].startswith("model.answer_head."):
+            named[found[0].replace("model.answer_head.", "head.classifier.")] = tensor
+    wanted = learner.state_dict()
+    heads = [name for name in wanted if name.startswith("head.")]
+    if not named or set(named) != set(heads):
+        return 0
+    place = {plain_answer(answer): row for row, answer in reversed(list(enumerate(theirs)))}
+    rows = [place.get(plain_answer(answer), -1) for answer in ours]
+    last = [name for name in heads if named[name].shape[0] == len(theirs) and wanted[name].shape[0] == len(ours)]
+    for name in last:
+        whole = torch.cat([named[name], torch.zeros_like(named[name][:1])])  # row -1 is the row of zeros
+        named[name] = whole[rows]
+    if any(named[name].shape != wanted[name].shape for name in heads):
+        return 0
+    learner.load_state_dict(named, strict=False)
+    return sum(row >= 0 for row in rows)
+
+
+def plain_answer(answer: str) -> str:
+    """Bring an answer to the form by which two lists are matched: lower case, no article, no final period."""
+    words = answer.lower().strip().rstrip(".").split()
+    return " ".join(words[1:] if len(words) > 1 and words[0] in ("a", "an", "the") else words)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

@@ -11,11 +11,13 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import set_seed
 
 from vlbench.record import Machine
-from vlbench.types import Fault
+from vlbench.types import Fault, Misuse, nearest
 
 
 def open_device(device: str, precision: str) -> Accelerator:
     """Return Accelerate's view of the machine; ``device`` is auto, cpu or cuda, ``precision`` as in a recipe."""
+    if device not in ("auto", "cpu", "cuda"):
+        raise Misuse(f"there is no device '{device}'; {nearest(device, ['auto', 'cpu', 'cuda'])}")
     if device == "cuda" and not torch.cuda.is_available():
         raise Fault("there is no CUDA device here", "leave --device out, or see: vlbench doctor")
     use_cpu = device == "cpu" or not torch.cuda.is_available()

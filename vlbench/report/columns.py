@@ -139,7 +139,8 @@ def title(table: Table) -> str:
         split += f" (published as {table.published_split})"
     if table.part:
         split += f", {table.part:,} examples of it"
-    return " · ".join((table.name, split, table.metric, f"scorer {table.scorer}"))
+    # a published number's scorer is seldom stated, so the version is claimed for own runs only
+    return " · ".join((table.name, split, table.metric, *([f"scorer {table.scorer}"] if table.rows else [])))
 
 
 def elsewhere(table: Table, sources: Sources) -> list[str]:

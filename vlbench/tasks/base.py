@@ -54,6 +54,10 @@ class Task(ABC):
         """The splits there are, by name."""
         return tuple(self.card.splits)
 
+    def version(self, scorer: str) -> str:
+        """Return the version of the scorer to use, "" being the data set's; Misuse where it cannot be scored by it."""
+        return scorer or self.card.scorer
+
     def split(self, name: str) -> Split:
         """Return what the card says of a split; Misuse with the nearest name where there is none."""
         if name not in self.card.splits:

@@ -49,11 +49,11 @@ class VQA(Task):
         """Score answers, over all and by kind of answer."""
         values = self.each(given, split, scorer)
         asked = self._asked(split)
-        return self.tally([asked[name].example for name in values], list(values.values()), self._version(scorer))
+        return self.tally([asked[name].example for name in values], list(values.values()), self.version(scorer))
 
     def each(self, given: Mapping[str, Answer], split: str, scorer: str = "") -> Mapping[str, float]:
         """Score every answered question from 0 to 1; Fault where the split's answers are not public."""
-        asked, version = self._asked(split), self._version(scorer)
+        asked, version = self._asked(split), self.version(scorer)
         if not self.split(split).public:
             todo = "the answer file in the run's folder is what the evaluation server takes"
             raise Fault(f"the answers of {self.card.name} {split} are not public", todo)
@@ -87,7 +87,7 @@ class VQA(Task):
         self.split(split)
         return self.layout.read(split)
 
-    def _version(self, scorer: str) -> str:
+    def version(self, scorer: str) -> str:
         """Return the scorer to use; Misuse where the data set cannot be scored by it."""
         name = scorer or self.card.scorer
         known = SCORERS if self.layout.one_answer else OFFICIAL

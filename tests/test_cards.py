@@ -1,0 +1,146 @@
+"""Every card parses, refers to things that exist, and its numbers have sources; wrong cards say what is wrong."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from vlbench.catalog import (
+    DatasetCard,
+    ModelCard,
+    SuiteCard,
+    TaskCard,
+    card_names,
+    cards,
+    find,
+    load_code,
+    read_card,
+)
+from vlbench.models.base import Model
+from vlbench.paths import card_folder
+from vlbench.plan import plan
+from vlbench.recipe import Recipe, parse_setting, resolve
+from vlbench.tasks.base import Task
+from vlbench.types import BadData, Misuse
+
+
+@pytest.mark.parametrize("card", cards(ModelCard), ids=lambda card: card.id)
+def test_model_cards(card: ModelCard) -> None:
+    code = load_code(card.code, Model)
+    assert issubclass(code, Model)
+    assert code.sees == card.sees
+    assert {"mini", "base"} <= set(card.sizes)
+    assert set(card.modules) == {"vision", "text", "fusion", "decoder", "objectives"}
+    for checkpoint in card.checkpoint:
+        assert (card_folder("registry") / "weights" / f"{checkpoint.names}.toml").is_file()
+        assert checkpoint.size in card.sizes
+    published = (card_folder("registry") / "published" / "results.csv").read_text(encoding="utf-8")
+    assert f"\n{card.published}," in published
+
+
+def test_lxmert_recipe_is_the_published_one() -> None:
+    """Values of the card against the collected hyper-parameters, which name their source."""
+    path = card_folder("registry") / "published" / "hyperparameters.json"
+    source = json.loads(path.read_text(encoding="utf-8"))["LXMERT"]["finetune/VQA v2"]
+    made = plan("lxmert", "vqa", suite="paper").recipe
+    assert (made.rate, made.batch, made.epochs) == (source["lr"], source["batch_size"], source["epochs"])
+    assert (made.decay, made.dropout, made.text_length) == (
+        source["weight_decay"], source["dropout"], source["max_text_len"],
+    )  # fmt: skip
+    assert made.clip == source["extra"]["grad_clip"]
+    assert made.warmup == source["extra"]["warmup_proportion"]
+    assert ",".join(made.train_splits) == source["extra"]["train_splits"]
+    assert ",".join(made.evaluate_splits) == source["extra"]["valid_split"]
+    assert (made.epsilon, made.bias_correction, made.decay_all) == (1e-6, False, True)
+    sizes = find(ModelCard, "lxmert").sizes["base"]
+    layers = [source["extra"][f"layers_{kind}"] for kind in ("language", "vision", "cross")]
+    assert [sizes[f"{kind}_layers"] for kind in ("text", "image", "cross")] == layers
+
+
+@pytest.mark.parametrize("card", cards(TaskCard), ids=lambda card: card.id)
+def test_task_cards(card: TaskCard) -> None:
+    code = load_code(card.code, Task)
+    assert code.form == card.form
+    assert all(find(DatasetCard, name) for name in card.datasets)
+
+
+@pytest.mark.parametrize("card", cards(DatasetCard), ids=lambda card: card.id)
+def test_dataset_cards(card: DatasetCard) -> None:
+    named = set(card.splits)
+    assert {split.of for split in card.splits.values()} <= named | {""}
+    assert {file.split for file in card.file} <= named | {""}
+    assert set(card.answer_splits) <= named
+    assert set(card.recipe["train_splits"]) | set(card.recipe["evaluate_splits"]) <= named
+    assert card.licence
+
+
+@pytest.mark.parametrize("card", cards(SuiteCard), ids=lambda card: card.id)
+def test_suites_plan_every_pair_they_name(card: SuiteCard) -> None:
+    assert card.expect
+    for task, dataset in card.datasets.items():
+        for method in card_names(ModelCard):
+            assert plan(method, task, suite=card.id).dataset.id == dataset
+
+
+def test_later_layers_win_and_each_value_knows_its_origin() -> None:
+    made = plan("lxmert", "vqa", suite="quick", typed={"rate": 0.5})
+    assert made.recipe.rate == 0.5
+    assert made.origins["rate"] == "typed"
+    assert made.origins["batch"] == "suites/quick.toml"
+    assert made.origins["text_length"] == "registry/models/lxmert.toml"
+    assert made.origins["accumulate"] == "default"
+    assert made.origins["evaluate_splits"] == "registry/datasets/easy-vqa.toml"
+
+
+def test_steps_and_epochs_replace_each_other() -> None:
+    recipe, _ = resolve([("a", {"model": "m", "task": "t", "epochs": 3}), ("b", {"steps": 9})])
+    assert (recipe.steps, recipe.epochs) == (9, 0)
+    recipe, _ = resolve([("a", {"model": "m", "task": "t", "steps": 9}), ("b", {"epochs": 2})])
+    assert (recipe.steps, recipe.epochs) == (0, 2)
+
+
+def test_the_digest_is_of_the_content() -> None:
+    one = Recipe(model="m", task="t")
+    assert one.digest() == Recipe(model="m", task="t", log_every=7).digest()
+    assert one.digest() != Recipe(model="m", task="t", rate=0.1).digest()
+    assert len(one.digest()) == 8
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("rate", "wants key=value"),
+        ("rat=3", "did you mean 'rate'"),
+        ("=3", "wants key=value"),
+    ],
+)
+def test_settings_that_cannot_be_read(text: str, message: str) -> None:
+    with pytest.raises(Misuse, match=message):
+        parse_setting(text)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('sees = "regions"', 'seees = "regions"', "did you mean 'sees'"),
+        ('sees = "regions"', 'sees = "sound"', "sees"),
+        ("year = 2019", "yeer = 2019", "did you mean 'year'"),
+        ("dropout = 0.1\ntext_length = 20\nregions", "dropuot = 0.1\ntext_length = 20\nregions", "did you mean 'dropout'"),
+        ('name = "LXMERT"', 'name = "LXMERT', "not TOML"),
+    ],
+)
+def test_a_wrong_card_says_where(tmp_path: Path, old: str, new: str, message: str) -> None:
+    text = Path(find(ModelCard, "lxmert").path).read_text(encoding="utf-8")
+    assert old in text
+    path = tmp_path / "lxmert.toml"
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(BadData, match=message) as fault:
+        read_card(ModelCard, path)
+    assert str(path) in fault.value.wrong
+
+
+def test_a_wrong_suite_key_says_where(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('about = "x"\n[all]\nepoch = 3\n', encoding="utf-8")
+    with pytest.raises(BadData, match=r"mine\.toml: \[all\] 'epoch' .*did you mean 'epochs'"):
+        read_card(SuiteCard, path)
