@@ -61,6 +61,17 @@ class Done(NamedTuple):
         """The lines that say what is wrong."""
         return [line for line in self.err.splitlines() if line.startswith("vlbench: ")]
 
+    def refused(self, code: int, *words: object, todo: bool = True) -> None:
+        """Check that it ended with one clear line that holds the words, and with one that says what to do."""
+        assert self.code == code, self.err
+        assert "Traceback" not in self.out + self.err
+        assert len(self.complaints) == 1, self.err
+        for word in words:
+            assert str(word) in self.complaints[0]
+        lines = self.err.splitlines()
+        after = lines[lines.index(self.complaints[0]) + 1 :]
+        assert not todo or (after and after[0].startswith("  -> ")), self.err
+
 
 Command = Callable[..., Done]
 

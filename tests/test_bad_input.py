@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
-import resource
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +14,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from vlbench.data.importers import import_features
-from vlbench.engine import checkpoint
 from vlbench.paths import card_folder
 from vlbench.tasks.vqa_easy import EasyVQA
-from vlbench.types import Fault
 
 Command = Callable[..., Any]
 RUN = ("run", "lxmert", "vqa", "--dataset", "vqa-v2", "--size", "mini", "--set", "batch=16", "--set", "steps=6",
@@ -34,26 +24,8 @@ TRAIN_QUESTIONS = "v2_OpenEnded_mscoco_train2014_questions.json"
 TRAIN_ANNOTATIONS = "v2_mscoco_train2014_annotations.json"
 
 
-def refused(done: Any, code: int, *words: object, todo: bool = True) -> None:
-    """Check that a command ended with one clear line that holds the words, and a line that says what to do."""
-    assert done.code == code, done.err
-    assert "Traceback" not in done.out + done.err
-    assert len(done.complaints) == 1, done.err
-    for word in words:
-        assert str(word) in done.complaints[0]
-    lines = done.err.splitlines()
-    after = lines[lines.index(done.complaints[0]) + 1 :]
-    if todo:
-        assert after, done.err
-        assert after[0].startswith("  -> "), done.err
-
-
 def cut(path: Path, share: float = 0.5) -> None:
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
-
-
-def records(out: Path) -> list[Path]:
-    return sorted(out.rglob("record.json"))
 
 
 # --- official files ---------------------------------------------------------------------------------------
@@ -63,14 +35,14 @@ def test_a_missing_question_file(command: Command, vqa_v2: Path) -> None:
     path = vqa_v2 / "vqa-v2" / TRAIN_QUESTIONS
     path.unlink()
     done = command(*RUN, "--data", vqa_v2)
-    refused(done, 3, path)
+    done.refused(3, path)
     assert "https://visualqa.org" in done.err
 
 
 @pytest.mark.parametrize("name", [TRAIN_QUESTIONS, TRAIN_ANNOTATIONS, "minival.json"])
 def test_a_cut_json_file(command: Command, vqa_v2: Path, name: str) -> None:
     cut(vqa_v2 / "vqa-v2" / name)
-    refused(command(*RUN, "--data", vqa_v2), 3, vqa_v2 / "vqa-v2" / name, "line 1, column")
+    command(*RUN, "--data", vqa_v2).refused(3, vqa_v2 / "vqa-v2" / name, "line 1, column")
 
 
 def rewrite(path: Path, change: Callable[[Any], None]) -> None:
@@ -82,19 +54,19 @@ def rewrite(path: Path, change: Callable[[Any], None]) -> None:
 def test_question_ids_that_come_twice(command: Command, vqa_v2: Path) -> None:
     path = vqa_v2 / "vqa-v2" / TRAIN_QUESTIONS
     rewrite(path, lambda value: value["questions"].append(value["questions"][3]))
-    refused(command(*RUN, "--data", vqa_v2), 3, path, "2001", todo=False)
+    command(*RUN, "--data", vqa_v2).refused(3, path, "2001", todo=False)
 
 
 def test_annotations_of_other_questions(command: Command, vqa_v2: Path) -> None:
     path = vqa_v2 / "vqa-v2" / TRAIN_ANNOTATIONS
     rewrite(path, lambda value: value["annotations"][5].update(question_id=99))
-    refused(command(*RUN, "--data", vqa_v2), 3, path, "99")
+    command(*RUN, "--data", vqa_v2).refused(3, path, "99")
 
 
 def test_an_annotation_of_the_wrong_kind(command: Command, vqa_v2: Path) -> None:
     path = vqa_v2 / "vqa-v2" / TRAIN_ANNOTATIONS
     rewrite(path, lambda value: value["annotations"][5].update(answers="red"))
-    refused(command(*RUN, "--data", vqa_v2), 3, path, "annotations[5]", "'answers'", todo=False)
+    command(*RUN, "--data", vqa_v2).refused(3, path, "annotations[5]", "'answers'", todo=False)
 
 
 # --- features and images ----------------------------------------------------------------------------------
@@ -105,7 +77,7 @@ def test_a_feature_file_that_is_cut_in_a_row(command: Command, vqa_v2: Path, tmp
     cut(path, 0.51)
     lines = path.read_text().splitlines()
     key = lines[-1].split("\t")[0]
-    refused(command(*RUN, "--data", vqa_v2), 3, path, f"line {len(lines)}", key)
+    command(*RUN, "--data", vqa_v2).refused(3, path, f"line {len(lines)}", key)
     assert not list((tmp_path / "cache").rglob("*.h5"))
 
 
@@ -113,14 +85,14 @@ def test_a_feature_file_that_is_cut_between_rows(command: Command, vqa_v2: Path)
     path = vqa_v2 / "vqa-v2" / "train2014_obj36.tsv"
     rows = path.read_text().splitlines(keepends=True)
     path.write_text("".join(rows[:20]))
-    refused(command(*RUN, "--data", vqa_v2), 3, "train2014_obj36", "4 of 36 images", rows[20].split("\t")[0])
+    command(*RUN, "--data", vqa_v2).refused(3, "train2014_obj36", "4 of 36 images", rows[20].split("\t")[0])
 
 
 def test_one_image_without_features(command: Command, vqa_v2: Path) -> None:
     path = vqa_v2 / "vqa-v2" / "val2014_obj36.tsv"
     rows = [row for row in path.read_text().splitlines(keepends=True) if "000000000030" not in row]
     path.write_text("".join(rows))
-    refused(command(*RUN, "--data", vqa_v2), 3, "val2014_obj36", "COCO_val2014_000000000030")
+    command(*RUN, "--data", vqa_v2).refused(3, "val2014_obj36", "COCO_val2014_000000000030")
 
 
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.98])
@@ -129,7 +101,7 @@ def test_a_cut_hdf5_file(command: Command, vqa_v2: Path, share: float) -> None:
     own = import_features([source], source.with_suffix(".h5")).path
     source.unlink()
     cut(own, share)
-    refused(command(*RUN, "--data", vqa_v2), 3, own)
+    command(*RUN, "--data", vqa_v2).refused(3, own)
 
 
 def test_an_interrupted_conversion_leaves_nothing_and_the_next_one_is_whole(
@@ -138,7 +110,7 @@ def test_an_interrupted_conversion_leaves_nothing_and_the_next_one_is_whole(
     path = vqa_v2 / "vqa-v2" / "train2014_obj36.tsv"
     whole = path.read_bytes()
     cut(path, 0.6)
-    refused(command(*RUN, "--data", vqa_v2), 3, path)
+    command(*RUN, "--data", vqa_v2).refused(3, path)
     assert not [one for one in (tmp_path / "cache" / "features").iterdir() if one.suffix != ".lock"]
     path.write_bytes(whole)
     done = command(*RUN, "--data", vqa_v2)
@@ -169,7 +141,7 @@ def test_an_image_that_cannot_be_decoded(command: Command, small_easy: Path, con
     path = small_easy / "train" / "images" / "7.png"
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2] if content is None else content)
-    refused(command(*EASY), 3, path)
+    command(*EASY).refused(3, path)
     path.write_bytes(whole)
     done = command(*EASY)
     assert done.code == 0, done.err
@@ -177,7 +149,7 @@ def test_an_image_that_cannot_be_decoded(command: Command, small_easy: Path, con
 
 def test_an_image_that_is_not_here(command: Command, small_easy: Path) -> None:
     (small_easy / "test" / "images" / "3.png").unlink()
-    refused(command(*EASY), 3, "test/3")
+    command(*EASY).refused(3, "test/3")
 
 
 def test_a_vocabulary_that_is_not_here(command: Command, vqa_v2: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,7 +157,7 @@ def test_a_vocabulary_that_is_not_here(command: Command, vqa_v2: Path, monkeypat
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_HOME", str(vqa_v2 / "no-cache"))
     done = command(*RUN, "--data", vqa_v2, "--set", "tokeniser=bert-unheard-of")
-    refused(done, 1, "bert-unheard-of")
+    done.refused(1, "bert-unheard-of")
     assert str(vqa_v2 / "tokenisers") in done.err
 
 
@@ -206,7 +178,7 @@ def test_a_vocabulary_that_is_not_here(command: Command, vqa_v2: Path, monkeypat
 def test_a_setting_that_does_not_fit(
     command: Command, vqa_v2: Path, tmp_path: Path, setting: str, words: tuple[str, ...]
 ) -> None:
-    refused(command(*RUN, "--data", vqa_v2, "--set", setting), 2, *words, todo=False)
+    command(*RUN, "--data", vqa_v2, "--set", setting).refused(2, *words, todo=False)
     assert not (tmp_path / "runs").exists()
 
 
@@ -226,7 +198,7 @@ def test_a_faulty_suite_file(
 ) -> None:
     suite = tmp_path / "mine.toml"
     suite.write_text(text)
-    refused(command(*RUN, "--data", vqa_v2, "--suite", suite), code, "mine.toml", *words, todo=False)
+    command(*RUN, "--data", vqa_v2, "--suite", suite).refused(code, "mine.toml", *words, todo=False)
 
 
 @pytest.mark.parametrize(
@@ -255,7 +227,7 @@ def test_a_faulty_card(
     card.write_text(text.replace(old, new))
     monkeypatch.setenv("VLBENCH_CARDS", str(tmp_path))
     typed = [word if word != "lxmert" else "my-lxmert" for word in RUN]
-    refused(command(*typed, "--data", vqa_v2), code, "my-lxmert.toml", *words, todo=False)
+    command(*typed, "--data", vqa_v2).refused(code, "my-lxmert.toml", *words, todo=False)
 
 
 # --- mistyped commands ------------------------------------------------------------------------------------
@@ -293,9 +265,11 @@ def test_a_faulty_card(
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
 )
-def test_a_mistyped_command(command: Command, small_easy: Path, tmp_path: Path, words: tuple[str, ...], named: str) -> None:
+def test_a_mistyped_command(
+    command: Command, small_easy: Path, tmp_path: Path, words: tuple[str, ...], named: str
+) -> None:
     done = command(*words)
-    refused(done, 2, todo=False)
+    done.refused(2, todo=False)
     assert named in done.err
     assert not list(tmp_path.rglob("weights.safetensors"))  # found before training
 
@@ -344,222 +318,11 @@ def test_a_checkpoint_of_another_architecture(
     other = tmp_path / "other.safetensors"
     save_file(state, other)
     typed = [verb if word == "run" else word for word in RUN]
-    refused(command(*typed, "--data", vqa_v2, "--start", other), 3, other, f"1 {kind}", name)
+    command(*typed, "--data", vqa_v2, "--start", other).refused(3, other, f"1 {kind}", name)
 
 
 def test_a_checkpoint_that_is_cut_or_not_here(command: Command, vqa_v2: Path, trained: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.safetensors"
     other.write_bytes(trained.read_bytes()[:5000])
-    refused(command(*RUN, "--data", vqa_v2, "--start", other), 3, other)
-    refused(command(*RUN, "--data", vqa_v2, "--start", tmp_path / "none.pth"), 3, "none.pth")
-
-
-# --- failing machines -------------------------------------------------------------------------------------
-
-
-def outcome(out: Path) -> dict[str, Any]:
-    """What a finished run's recipe decides."""
-    (path,) = records(out)
-    record = json.loads(path.read_text())
-    return {
-        "fingerprint": record["fingerprint"],
-        "scores": record["scores"],
-        "weights": (path.parent / "checkpoint" / "weights.safetensors").read_bytes(),
-        "answers": (path.parent / "answers-minival.json").read_bytes(),
-    }
-
-
-@pytest.fixture
-def expected(command: Command, vqa_v2: Path, tmp_path: Path) -> dict[str, Any]:
-    """The outcome of a run that nothing disturbed."""
-    done = command(*RUN, "--data", vqa_v2, "--out", tmp_path / "undisturbed")
-    assert done.code == 0, done.err
-    return outcome(tmp_path / "undisturbed")
-
-
-def full(*_: object) -> None:
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-def test_a_disk_that_fills_up_at_a_checkpoint(
-    command: Command, vqa_v2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected: dict[str, Any]
-) -> None:
-    save, saved = torch.save, []
-
-    def fills_up(state: dict[str, Any], path: Path) -> None:
-        if saved:
-            Path(path).write_bytes(b"half")
-            full()
-        saved.append(state["step"])
-        save(state, path)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(torch, "save", fills_up)
-        done = command(*RUN, "--data", vqa_v2)
-    refused(done, 1, "state.pt", "No space left on device")
-    assert not records(tmp_path / "runs")
-    (state,) = (tmp_path / "runs").rglob("state.pt")
-    assert checkpoint.load_state(state)["step"] == saved[0] == 2
-    assert [path.name for path in state.parent.iterdir()] == ["state.pt"]
-    again = command(*RUN, "--data", vqa_v2)
-    assert again.code == 0, again.err
-    assert "going on after step 2" in again.err
-    assert outcome(tmp_path / "runs") == expected
-
-
-@pytest.mark.parametrize("name", ["record.json", "answers-minival.json", "samples-minival.parquet", "begun.json"])
-def test_a_disk_that_fills_up_at_any_other_file(
-    command: Command,
-    vqa_v2: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    expected: dict[str, Any],
-    name: str,
-) -> None:
-    replace = os.replace
-
-    def fills_up(source: Path, target: Path) -> None:
-        if Path(target).name == name:
-            full()
-        replace(source, target)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", fills_up)
-        done = command(*RUN, "--data", vqa_v2)
-    refused(done, 1, name, "No space left on device")
-    assert not list((tmp_path / "runs").rglob("*.part"))
-    again = command(*RUN, "--data", vqa_v2)
-    assert again.code == 0, again.err
-    assert outcome(tmp_path / "runs") == expected
-
-
-@contextmanager
-def files_no_larger_than(size: int) -> Iterator[None]:
-    """Let the system refuse to write more than so many bytes into a file, as a full disk would."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-@pytest.mark.parametrize(("size", "name"), [(3_000_000, "state.pt"), (4000, "train2014_obj36")])
-def test_what_libraries_say_of_a_failed_write_is_understood(
-    command: Command, vqa_v2: Path, tmp_path: Path, expected: dict[str, Any], size: int, name: str
-) -> None:
-    if name != "state.pt":
-        shutil.rmtree(tmp_path / "cache")  # so that features are converted again
-    with files_no_larger_than(size):
-        done = command(*RUN, "--data", vqa_v2)
-    refused(done, 1, "cannot write", name)
-    again = command(*RUN, "--data", vqa_v2)
-    assert again.code == 0, again.err
-    assert outcome(tmp_path / "runs") == expected
-
-
-def test_features_that_will_not_fit(
-    command: Command, vqa_v2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage._replace(free=100))
-    refused(command(*RUN, "--data", vqa_v2), 1, "cannot write", "train2014_obj36", "are free there")
-    assert not list((tmp_path / "cache").rglob("*.h5"))
-
-
-def test_weights_that_cannot_be_written(tmp_path: Path) -> None:
-    """safetensors has an error of its own for a full disk."""
-    module = torch.nn.Linear(100, 100)
-    path = tmp_path / "weights.safetensors"
-    with files_no_larger_than(1000), pytest.raises(Fault, match="cannot write"):
-        checkpoint.save_weights(module, path)
-    assert not path.exists()
-
-
-def test_a_file_where_the_runs_should_be(command: Command, vqa_v2: Path, tmp_path: Path) -> None:
-    (tmp_path / "occupied").write_text("mine")
-    refused(command(*RUN, "--data", vqa_v2, "--out", tmp_path / "occupied"), 1, tmp_path / "occupied")
-    assert (tmp_path / "occupied").read_text() == "mine"
-
-
-def test_a_folder_nobody_may_write_in(
-    command: Command, vqa_v2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    opened = os.open
-
-    def refuse(path: Any, *others: Any, **more: Any) -> int:
-        if str(path).endswith(".lock") and "runs" in Path(path).parts:
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
-        return opened(path, *others, **more)
-
-    monkeypatch.setattr(os, "open", refuse)
-    refused(command(*RUN, "--data", vqa_v2), 1, tmp_path / "runs", "Permission denied")
-
-
-def test_a_cache_that_cannot_be_written(command: Command, vqa_v2: Path, tmp_path: Path) -> None:
-    (tmp_path / "cache").write_text("a file")
-    refused(command(*RUN, "--data", vqa_v2), 1, tmp_path / "cache")
-
-
-def test_data_that_changed_under_an_unfinished_run(
-    command: Command, vqa_v2: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(torch, "save", full)
-        assert command(*RUN, "--data", vqa_v2).code == 1
-    path = vqa_v2 / "vqa-v2" / TRAIN_QUESTIONS
-    rewrite(path, lambda value: value["questions"][0].update(question="and what else?"))
-    refused(command(*RUN, "--data", vqa_v2), 3, "begun with other data", TRAIN_QUESTIONS)
-    done = command(*RUN, "--data", vqa_v2, "--fresh")
-    assert done.code == 0, done.err
-
-
-def test_one_failing_run_does_not_stop_the_others(
-    command: Command, vqa_v2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seeds: list[int] = []
-    before = checkpoint.save_weights
-
-    def out_of_memory(learner: torch.nn.Module, path: Path) -> str:
-        seeds.append(len(seeds))
-        if len(seeds) == 1:
-            raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
-        return before(learner, path)
-
-    monkeypatch.setattr(checkpoint, "save_weights", out_of_memory)
-    done = command(*RUN, "--data", vqa_v2, "--seed", "0,1", "--json")
-    refused(done, 1, "out of memory")
-    found = json.loads(done.out)
-    assert [record["seed"] for record in found["runs"]] == [1]
-    assert [failed["wrong"] for failed in found["failed"]] == ["out of memory"]
-
-
-def test_an_mlflow_server_that_is_down(
-    command: Command, vqa_v2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    monkeypatch.setattr("vlbench.tracking.NICENESS", 0)
-    done = command(*[word for word in RUN if word != "--no-mlflow"], "--data", vqa_v2)
-    assert done.code == 0, done.err
-    assert "Traceback" not in done.err
-    said = " ".join(done.err.split())
-    assert "not fully mirrored to http://127.0.0.1:9" in said
-    assert "vlbench sync" in said
-    assert len(records(tmp_path / "runs")) == 1
-
-
-def test_the_same_command_twice_at_once(command: Command, vqa_v2: Path, tmp_path: Path) -> None:
-    long = [word if word != "steps=6" else "steps=1000000" for word in RUN]
-    first = subprocess.Popen(
-        [sys.executable, "-m", "vlbench", *long, "--data", str(vqa_v2)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        until = time.monotonic() + 120
-        while not list((tmp_path / "runs").rglob("state.pt")) and first.poll() is None and time.monotonic() < until:
-            time.sleep(0.05)
-        refused(command(*long, "--data", vqa_v2), 1, "is being run by another process")
-        assert first.poll() is None
-    finally:
-        first.send_signal(signal.SIGKILL)
-        first.wait()
+    command(*RUN, "--data", vqa_v2, "--start", other).refused(3, other)
+    command(*RUN, "--data", vqa_v2, "--start", tmp_path / "none.pth").refused(3, "none.pth")

@@ -125,7 +125,11 @@ def test_settings_that_cannot_be_read(text: str, message: str) -> None:
         ('sees = "regions"', 'seees = "regions"', "did you mean 'sees'"),
         ('sees = "regions"', 'sees = "sound"', "sees"),
         ("year = 2019", "yeer = 2019", "did you mean 'year'"),
-        ("dropout = 0.1\ntext_length = 20\nregions", "dropuot = 0.1\ntext_length = 20\nregions", "did you mean 'dropout'"),
+        (
+            "dropout = 0.1\ntext_length = 20\nregions",
+            "dropuot = 0.1\ntext_length = 20\nregions",
+            "did you mean 'dropout'",
+        ),
         ('name = "LXMERT"', 'name = "LXMERT', "not TOML"),
     ],
 )

@@ -206,7 +206,9 @@ def install(place: Path, package: str) -> None:
 def test_cards_of_an_installed_plug_in(tmp_path: Path) -> None:
     install(tmp_path, "vlbench_more")
     (tmp_path / "vlbench_more").mkdir()
-    (tmp_path / "vlbench_more" / "__init__.py").write_text("raise ImportError('listing imports no code of a plug-in')\n")
+    (tmp_path / "vlbench_more" / "__init__.py").write_text(
+        "raise ImportError('listing imports no code of a plug-in')\n"
+    )
     copied_card(tmp_path / "vlbench_more", "plugged-in")
     done = list_methods_beside(tmp_path)
     assert done.returncode == 0, done.stderr

@@ -148,4 +148,7 @@ def test_no_placeholders(path: str) -> None:
 
 
 if __name__ == "__main__":
-    README.write_text(README.read_text(encoding="utf-8").replace(between("tree"), tree()), encoding="utf-8")
+    head, rest = README.read_text(encoding="utf-8").split("<!-- tree: begin -->\n")
+    README.write_text(
+        f"{head}<!-- tree: begin -->\n{tree()}\n<!-- tree: end -->{rest.split('<!-- tree: end -->')[1]}", "utf-8"
+    )

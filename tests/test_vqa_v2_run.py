@@ -225,7 +225,9 @@ def test_fine_tuning_starts_from_the_authors_file(
     inner = small_published["module.bert.encoder.x_layers.1.visn_inter.dense.weight"]
     assert torch.allclose(weights["model.cross_layers.1.image_feed_forward.part.expand.weight"], inner, atol=1e-12)
     # the same file by its path, for the same method's own card
-    by_path = command(*TRAIN, *still, "--data", vqa_v2, "--json", "--start", vqa_v2 / "checkpoints/lxmert/model_LXRT.pth")
+    by_path = command(
+        *TRAIN, *still, "--data", vqa_v2, "--json", "--start", vqa_v2 / "checkpoints/lxmert/model_LXRT.pth"
+    )
     assert records(by_path)[0]["weights"] == record["weights"]
     # and there is nothing in it to answer with
     asked = command("evaluate", "small-lxmert", "vqa", *FEW, "--start", "published", "--data", vqa_v2)

@@ -150,8 +150,7 @@ def build_learner(plan: Plan, opened: Opened, options: Options) -> Learner:
         known = _adopt_answers(plan, opened, learner, options) if found.new and recipe.start == "published" else 0
         options.say(
             f"{path.name}: {len(found.used)} tensors used, {len(found.not_needed)} not needed for {plan.task.id}, "
-            f"{len(found.new)} begin anew"
-            + (f", from {known:,} answers of pre-training" if known else "")
+            f"{len(found.new)} begin anew" + (f", from {known:,} answers of pre-training" if known else "")
         )
     return learner
 

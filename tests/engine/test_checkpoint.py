@@ -181,5 +181,7 @@ def test_a_head_of_another_kind_is_left_alone(tmp_path: Path) -> None:
     torch.save(foreign(whole.state_dict()), tmp_path / "pretrained.pth")
     target = Learner(LXMERT(**SIZES, positions=10), LabelHead(8, 3, images=2))
     before = {name: tensor.clone() for name, tensor in target.state_dict().items()}
-    assert checkpoint.adopt_answers(target, tmp_path / "pretrained.pth", read_table("lxmert"), ["a"] * 4, ["a"] * 3) == 0
+    assert (
+        checkpoint.adopt_answers(target, tmp_path / "pretrained.pth", read_table("lxmert"), ["a"] * 4, ["a"] * 3) == 0
+    )
     assert all(torch.equal(before[name], tensor) for name, tensor in target.state_dict().items())

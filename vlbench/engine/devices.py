@@ -18,6 +18,8 @@ def open_device(device: str, precision: str) -> Accelerator:
     """Return Accelerate's view of the machine; ``device`` is auto, cpu or cuda, ``precision`` as in a recipe."""
     if device not in ("auto", "cpu", "cuda"):
         raise Misuse(f"there is no device '{device}'; {nearest(device, ['auto', 'cpu', 'cuda'])}")
+    if int(os.environ.get("WORLD_SIZE", "1") or 1) > 1:
+        raise Fault("a run is one process in this version", "start it without torchrun or accelerate launch")
     if device == "cuda" and not torch.cuda.is_available():
         raise Fault("there is no CUDA device here", "leave --device out, or see: vlbench doctor")
     use_cpu = device == "cpu" or not torch.cuda.is_available()

@@ -107,10 +107,18 @@ def list_published(
     split: str | None = None,
     metric: str | None = None,
 ) -> Listing:
-    """List published numbers, filtered by our names (vqa-v2) or the published ones (VQA v2)."""
+    """List published numbers, filtered by our names (vqa-v2) or the published ones (VQA v2).
+
+    Raises Misuse for a name that no published number has, with the nearest.
+    """
     method = published_name(ModelCard, method)
     task, dataset = published_name(TaskCard, task), published_name(DatasetCard, dataset)
     columns = ("method", "variant", "dataset", "split", "metric", "value", "setting", "source")
+    asked = {"method": method, "task": task, "dataset": dataset, "split": split, "metric": metric}
+    for what, name in asked.items():
+        known = sorted({str(getattr(row, what)) for row in find_published()})
+        if name and name.casefold() not in {one.casefold() for one in known}:
+            raise Misuse(f"no published number is of the {what} '{name}'; {nearest(name, known)}")
     rows = [_published(row) for row in find_published(method, task, dataset, split, metric)]
     return Listing("published numbers", columns, rows)
 
