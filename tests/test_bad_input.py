@@ -1,4 +1,4 @@
-"""Bad files, mistyped commands and failing machines: one clear line, the right exit code, nothing lost."""
+"""Bad files, mistyped commands and wrong checkpoints: one clear line, the right exit code, nothing lost."""
 
 from __future__ import annotations
 

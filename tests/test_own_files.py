@@ -89,6 +89,27 @@ def squares(tmp_path: Path) -> Path:
     return folder
 
 
+PIXEL_MODEL = (
+    MODEL.replace('sees = "regions"', 'sees = "pixels"')
+    .replace("vocabulary: int, feature_dim: int, width", "vocabulary: int, image_size: int, width")
+    .replace("nn.Linear(feature_dim, width)", "nn.Conv2d(3, width, 8, 8)")
+    .replace("self.regions(image.values)", "self.regions(image.values).flatten(2).transpose(1, 2)")
+)
+
+
+def test_a_model_that_sees_pixels(command: Command, squares: Path, tmp_path: Path) -> None:
+    """It is given the image files, resized as asked and normalised."""
+    model, task = tmp_path / "pixel_model.py", tmp_path / "colours.py"
+    model.write_text(PIXEL_MODEL)
+    task.write_text(TASK)
+    typed = ("--data", squares, "--set", "steps=4", "--set", "batch=8", "--json", "--no-mlflow")
+    for size in (16, 32):
+        done = command("run", model, task, *typed, "--set", f"image_size={size}")
+        assert done.code == 0, done.err
+        (record,) = json.loads(done.out)["runs"]
+        assert record["scores"]["val"]["accuracy"]["count"] == 16
+
+
 def test_a_model_of_ones_own(command: Command, vqa_v2: Path, tmp_path: Path) -> None:
     path = tmp_path / "my_model.py"
     path.write_text(MODEL)

@@ -9,7 +9,8 @@ from typing import NamedTuple
 from vlbench.catalog import Checkpoint, DatasetCard, load_code
 from vlbench.data.batches import Collator
 from vlbench.data.images import ImageStore
-from vlbench.data.opening import open_regions, open_words
+from vlbench.data.opening import open_pixels, open_regions, open_words
+from vlbench.data.transforms import Transform
 from vlbench.data.words import Words
 from vlbench.engine import checkpoint
 from vlbench.learner import Learner, build_model
@@ -20,6 +21,9 @@ from vlbench.runfolder import WEIGHTS, WORDS, find_run, finished
 from vlbench.tasks.base import Task
 from vlbench.tasks.reading import read_json
 from vlbench.types import BadData, Example, Fault, Progress, quiet
+
+PIXELS = 224
+"""The side of an image for a method whose card names none."""
 
 
 class Options(NamedTuple):
@@ -80,15 +84,14 @@ def _dataset(plan: Plan, options: Options) -> DatasetCard:
 
 
 def _open_images(plan: Plan, task: Task, splits: Sequence[str], options: Options) -> ImageStore:
-    sees = load_code(plan.model.code, Model).sees
-    if sees != "regions":
-        raise Fault(f"{plan.model.id} sees {sees}, which no method of this version does")
-    # proposals of all splits are made in one go, so that later runs on other splits find them
-    public = [name for name, split in plan.dataset.splits.items() if not split.of] or list(splits)
-    here = {s: task.image_files(s) for s in dict.fromkeys([*splits, *public])} if plan.dataset.package else {
-        s: task.image_files(s) for s in splits
-    }  # fmt: skip
-    images = {key: path for found in here.values() for key, path in found.items()}
+    # of data that ships, the regions of all splits are made in one go, so that runs on other splits find them
+    shipped = [name for name, split in plan.dataset.splits.items() if not split.of] if plan.dataset.package else []
+    seen_by = load_code(plan.model.code, Model).sees
+    named = list(dict.fromkeys([*splits, *(shipped if seen_by == "regions" else [])]))
+    images = {key: path for split in named for key, path in task.image_files(split).items()}
+    if seen_by == "pixels":
+        size = plan.recipe.image_size or int(plan.model.sizes[plan.recipe.size].get("image_size", PIXELS))
+        return open_pixels(images, Transform(size), seed=plan.recipe.seed, card=plan.dataset)
     return open_regions(
         plan.dataset,
         splits,

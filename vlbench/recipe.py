@@ -31,7 +31,7 @@ class Recipe(BaseModel):
     limit: int = Field(0, ge=0, description="use only the first N examples of each split; 0 = all")
     train_splits: tuple[str, ...] = Field(("train",), description="splits to train on")
     evaluate_splits: tuple[str, ...] = Field(("val",), description="splits to answer and score")
-    controls: tuple[str, ...] = Field(
+    controls: tuple[Literal["prior", "question-only", "image-shuffled"], ...] = Field(
         ("prior", "question-only", "image-shuffled"),
         description="baselines that show what the model looks at",
     )

@@ -87,7 +87,7 @@ def test_curves(schedule: str, half: float) -> None:
     assert shares[10] == pytest.approx(1.0)
     assert shares[55] == pytest.approx(half)
     assert max(shares) == pytest.approx(1.0)
-    assert all(a >= b - 1e-12 for a, b in itertools.pairwise(shares))
+    assert all(a >= b - 1e-12 for a, b in itertools.pairwise(shares[10:]))
 
 
 def test_no_warm_up_begins_at_the_peak() -> None:

@@ -33,7 +33,7 @@ _FLUSH = 8 << 20  # bytes of features gathered before they are hashed and writte
 _SAMPLE = 64  # regions looked at when a file is opened
 _DAMAGE = (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, MemoryError)
 """What h5py, numpy and json raise when a file is not what it says."""
-_TODO = "make the file again with: vlbench data prepare"
+_REMAKE = "make the file again with: vlbench data prepare"
 _LABELS: dict[str, tuple[Any, float]] = {
     "objects": (np.int32, -1),
     "object_confidence": (np.float32, 0.0),
@@ -239,7 +239,7 @@ class FeatureFile:
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
         if not self.path.is_file():
-            raise BadData(f"there is no region-feature file {self.path}", _TODO)
+            raise BadData(f"there is no region-feature file {self.path}", _REMAKE)
         if not h5py.is_hdf5(self.path):
             raise self._bad("it is not an HDF5 file, or its beginning is lost")
         try:
@@ -251,7 +251,7 @@ class FeatureFile:
             raise self._bad(f"it is cut or damaged: {error}") from None
 
     def _bad(self, wrong: str) -> BadData:
-        return BadData(f"{self.path}: {wrong}", _TODO)
+        return BadData(f"{self.path}: {wrong}", _REMAKE)
 
     def _read(self, file: h5py.File) -> None:
         about = dict(file.attrs)
