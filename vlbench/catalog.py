@@ -293,13 +293,25 @@ def _find(kind: type[Card], name: str) -> Card:
     return read_card(kind, files[name])
 
 
+def check_suite(card: SuiteCard) -> SuiteCard:
+    """Refuse a name in a suite that is nearly, but not quite, that of a card: its values would be lost silently."""
+    methods, subjects = card_names(ModelCard), [*card_names(TaskCard), *card_names(DatasetCard)]
+    named = [(name, methods) for name in card.methods]
+    named += [(name, subjects) for name in (*card.tasks, *card.datasets, *card.datasets.values())]
+    named += [(p, k) for pair in card.pairs for p, k in zip(pair.split("/"), (methods, subjects), strict=False)]
+    for name, known in named:
+        if name not in known and (close := nearest(name, known)).startswith("did you mean"):
+            raise BadData(f"{card.path}: '{name}' is not known; {close}")
+    return card
+
+
 def find_suite(name: str) -> SuiteCard:
     """Find a suite by name or by the path of its file."""
     if not name.endswith(".toml"):
-        return find(SuiteCard, name)
+        return check_suite(find(SuiteCard, name))
     if not Path(name).is_file():
         raise Misuse(f"there is no file {name}", "see: vlbench list suites")
-    return read_card(SuiteCard, Path(name))
+    return check_suite(read_card(SuiteCard, Path(name)))
 
 
 def cards(kind: type[Card]) -> list[Card]:

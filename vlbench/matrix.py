@@ -109,10 +109,20 @@ class Matrix:
         if self.as_json:
             records = [{**one.record.model_dump(mode="json"), "folder": str(one.folder)} for one in made]
             failed = [skipped._asdict() for skipped in self.skipped]
-            print(json.dumps({"runs": records, "failed": failed}, indent=1))
+            print(json.dumps({"runs": records, "failed": failed, "summary": self._summary(made)}, indent=1))
         elif len(self.plans) > 1 and made:
             self._compare(made)
         return max((skipped.code for skipped in self.skipped), default=0)
+
+    def _summary(self, made: Sequence[Any]) -> list[dict[str, Any]]:
+        """Return a row a recipe, several seeds as their mean with an interval."""
+        from vlbench.report.export import plain_table
+        from vlbench.report.tables import board, leaderboard
+
+        records = [one.record for one in made if one.record.scores]
+        pairs = dict.fromkeys((record.task, record.dataset) for record in records)
+        tables = [t for task, dataset in pairs for t in leaderboard(records, [], board(task, dataset, records))]
+        return [plain_table(table) for table in tables]
 
     def _compare(self, made: Sequence[Any]) -> None:
         """Print a leaderboard of what was just run, and a line for each run that failed."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -49,10 +51,16 @@ class Opened(NamedTuple):
     collate: Collator
 
 
+def open_task(plan: Plan, options: Options) -> Task:
+    """Open a plan's task; nothing is read yet."""
+    task: Task = load_code(plan.task.code, Task)(_dataset(plan, options), options.data)
+    return task
+
+
 def open_data(plan: Plan, options: Options, folder: Path) -> Opened:
     """Open a plan's task, its examples, its images as the method sees them, and its words."""
     recipe = plan.recipe
-    task: Task = load_code(plan.task.code, Task)(_dataset(plan, options), options.data)
+    task = open_task(plan, options)
     task.version(recipe.scorer)  # a mistyped one shows now, not after hours of training
     needed = list(dict.fromkeys([*(recipe.train_splits if trains(plan) else ()), *recipe.evaluate_splits]))
     examples = {split: list(task.examples(split))[: recipe.limit or None] for split in needed}
@@ -117,15 +125,32 @@ def _open_words(plan: Plan, task: Task, options: Options, folder: Path) -> Words
     return open_words(name, texts=texts, size=recipe.vocabulary, root=options.data, kept=kept)
 
 
-def inputs_of(plan: Plan, opened: Opened, options: Options) -> dict[str, str]:
-    """Hash everything a run reads: annotation files, images, words, cards, the starting checkpoint."""
-    files = {name: path for split in opened.examples for name, path in opened.task.files(split).items()}
-    cards = {f"card:{kind}": getattr(plan, kind).path for kind in ("model", "task", "dataset", "suite")}
+def files_of(plan: Plan, task: Task, options: Options) -> dict[str, str]:
+    """Hash the files that decide a run, as far as that needs no image: annotations, code of one's own, the start.
+
+    The splits the answers and the controls are made from count too, and the sizes of the model.
+    """
+    recipe = plan.recipe
+    splits = [*recipe.evaluate_splits, *(recipe.train_splits if trains(plan) or recipe.controls else ())]
+    splits += plan.dataset.answer_splits if task.answers else ()
+    files = {name: path for split in dict.fromkeys(splits) for name, path in task.files(split).items()}
     found = {name: sha256(path) for name, path in files.items()}
-    found |= {name: sha256(Path(path)) for name, path in cards.items() if path}
+    sizes = json.dumps(plan.model.sizes[recipe.size], sort_keys=True)
+    found[f"size:{recipe.size}"] = hashlib.sha256(sizes.encode()).hexdigest()
+    for kind, path in (("method", plan.model.path), ("task", plan.task.path)):
+        if path.endswith(".py"):
+            found[f"code:{kind}"] = sha256(Path(path))
     if start := starting_point(plan, options):
         found["start"] = sha256(start[0])
-    return {**found, "images": opened.images.sha256, "words": opened.words.identity}
+    return found
+
+
+def inputs_of(plan: Plan, opened: Opened, options: Options) -> dict[str, str]:
+    """Hash everything a run reads: files, images, words, cards."""
+    cards = {f"card:{kind}": getattr(plan, kind).path for kind in ("model", "task", "dataset", "suite")}
+    found = {name: sha256(Path(path)) for name, path in cards.items() if path}
+    seen = {"images": opened.images.sha256, "words": opened.words.identity}
+    return {**found, **files_of(plan, opened.task, options), **seen}
 
 
 def build_learner(plan: Plan, opened: Opened, options: Options) -> Learner:

@@ -21,6 +21,7 @@ def preview(plan: Plan, data: Path, out: Path) -> dict[str, Any]:
     task: Task = load_code(plan.task.code, Task)(plan.dataset, data)
     training = sum(_count(task, split, missing) for split in plan.recipe.train_splits) if _trains(plan) else 0
     asked = sum(_count(task, split, missing) for split in plan.recipe.evaluate_splits)
+    missing = _missing_files(plan, task) or missing  # all that is not here, else what is wrong with what is
     limit = plan.recipe.limit
     training, asked = (min(n, limit) if limit else n for n in (training, asked))
     steps = plan.recipe.steps or math.ceil(plan.recipe.epochs * math.ceil(training / plan.recipe.batch))
@@ -49,6 +50,13 @@ def _count(task: Task, split: str, missing: list[str]) -> int:
     except BadData as fault:
         missing.append(fault.wrong)
         return task.split(split).examples
+
+
+def _missing_files(plan: Plan, task: Task) -> list[str]:
+    """List annotation files; those the answer list and the controls are made from are needed to evaluate, too."""
+    splits = [*plan.recipe.evaluate_splits, *plan.recipe.train_splits, *plan.dataset.answer_splits]
+    paths = [path for split in dict.fromkeys(splits) for path in task.files(split).values()]
+    return [str(path) for path in dict.fromkeys(paths) if not path.exists()]
 
 
 def _missing_checkpoint(plan: Plan, data: Path, out: Path) -> list[str]:

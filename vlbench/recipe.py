@@ -19,7 +19,7 @@ from vlbench.types import Misuse, nearest
 class Recipe(BaseModel):
     """Everything that decides the outcome of a run; an unknown key is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     model: str = Field(description="method card, or the path of a .py file with a Model")
     task: str = Field(description="task card, or the path of a .py file with a Task")
@@ -27,7 +27,7 @@ class Recipe(BaseModel):
     suite: str = Field("quick", description="suite the run belongs to")
     size: str = Field("base", description="named size on the method's card")
     start: str = Field("published", description="scratch, published, run:ID or a checkpoint file")
-    seed: int = Field(0, ge=0, description="initial weights, order of examples, dropout")
+    seed: int = Field(0, ge=0, lt=2**32, description="initial weights, order of examples, dropout")
     limit: int = Field(0, ge=0, description="use only the first N examples of each split; 0 = all")
     train_splits: tuple[str, ...] = Field(("train",), description="splits to train on")
     evaluate_splits: tuple[str, ...] = Field(("val",), description="splits to answer and score")
@@ -63,7 +63,7 @@ class Recipe(BaseModel):
     by_length: bool = Field(False, description="train on batches of texts of like length: less padding")
     by_image: bool = Field(False, description="put the questions of an image into one batch; it is encoded once")
     answer_count: int = Field(0, ge=0, description="an answer enters the list from this count on; 0 = the data set's")
-    workers: int = Field(-1, ge=-1, description="processes that prepare batches; -1 = by itself")
+    workers: int = Field(0, ge=0, description="processes that prepare batches beside the one that trains")
     save_every: int = Field(0, ge=0, description="steps between checkpoints; 0 = about twenty in a run")
     log_every: int = Field(20, ge=1, description="steps between lines in log.jsonl")
 

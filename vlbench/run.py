@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,12 +22,23 @@ from vlbench.engine.train import STATE, Trained, planned_steps, train
 from vlbench.learner import Learner
 from vlbench.paths import make_folder, replacing, write_text
 from vlbench.plan import Plan
-from vlbench.prepare import Opened, Options, build_learner, inputs_of, open_data, trains
+from vlbench.prepare import Opened, Options, build_learner, files_of, inputs_of, open_data, open_task, trains
 from vlbench.record import Basis, RunRecord, Scores, Throughput
-from vlbench.runfolder import RECORD, WEIGHTS, Begun, begin, find_run, finished, folder_of, locked
+from vlbench.runfolder import (
+    RECORD,
+    WEIGHTS,
+    Begun,
+    begin,
+    changes,
+    find_run,
+    finished,
+    folder_of,
+    locked,
+    this_code,
+)
 from vlbench.tasks.base import Task
 from vlbench.tracking import RunLog, start_mirror, store_uri
-from vlbench.types import Answer, Example, Fault, Progress
+from vlbench.types import Answer, Batch, Example, Fault, Progress, as_fault
 
 SHUFFLED = "image-shuffled"
 
@@ -42,11 +53,14 @@ class Made(NamedTuple):
 
 def run(plan: Plan, options: Options) -> Made:
     """Train (if the recipe says so) and evaluate one method on one task; go on where an earlier run stopped."""
+    accelerator = open_device(options.device, plan.recipe.precision)
     folder = folder_of(plan, options.out, fresh=options.fresh)
+    if (record := finished(folder)) and (changed := _changed(record, plan, options)):
+        options.say(f"{folder.name} was made of other files ({', '.join(changed[:5])} changed since): a new run begins")
+        folder = folder_of(plan, options.out, fresh=True)
     with locked(folder):
         if record := finished(folder):
             return Made(record, folder, False)
-        accelerator = open_device(options.device, plan.recipe.precision)
         seed_everything(plan.recipe.seed)
         opened = open_data(plan, options, folder)
         begun = begin(folder, plan, inputs_of(plan, opened, options))
@@ -56,6 +70,12 @@ def run(plan: Plan, options: Options) -> Made:
             record.write(folder / RECORD)
             (folder / "checkpoint" / STATE).unlink(missing_ok=True)
     return Made(record, folder, True)
+
+
+def _changed(record: RunRecord, plan: Plan, options: Options) -> list[str]:
+    """Name what a finished run read that is no longer the same, as far as that is seen without opening images."""
+    now = files_of(plan, open_task(plan, options), options)
+    return changes({name: content for name, content in record.inputs.items() if name in now}, now)
 
 
 def _carry_out(
@@ -74,13 +94,13 @@ def _carry_out(
     hashed = checkpoint.save_weights(learner, folder / WEIGHTS) if trained.steps else ""
     scores: dict[str, Scores] = {}
     answers: dict[str, str] = {}
-    asked: Asked | None = None
+    asked: list[Asked] = []
     for split in recipe.evaluate_splits:
-        asked = _ask(opened, learner, split, accelerator, recipe.evaluate_batch, options.progress)
-        answers[split] = _write_answers(opened.task, asked, split, folder, recipe.scorer)
+        asked.append(_ask(opened, learner, split, accelerator, recipe.evaluate_batch, options.progress))
+        answers[split] = _write_answers(opened.task, asked[-1], split, folder, recipe.scorer)
         if opened.task.split(split).public:
-            scores[split] = opened.task.score(_words_of(asked), split, recipe.scorer)
-        log({"event": "note", "text": f"{split}: {len(asked.given)} examples answered"})
+            scores[split] = opened.task.score(_words_of(asked[-1]), split, recipe.scorer)
+        log({"event": "note", "text": f"{split}: {len(asked[-1].given)} examples answered"})
     return RunRecord(
         id=folder.name,
         kind="finetune" if trained.steps else "evaluate",
@@ -95,9 +115,10 @@ def _carry_out(
         origins=plan.origins,
         inputs=begun.inputs,
         code=begun.code,
+        note=_note(begun),
         machine=describe(accelerator),
         started=begun.started,
-        seconds=round(trained.seconds + (asked.seconds if asked else 0.0), 3),
+        seconds=round(trained.seconds + sum(one.seconds for one in asked), 3),
         steps=trained.steps,
         examples_seen=trained.examples,
         parameters=learner.size(),
@@ -147,7 +168,16 @@ def _train(
             keep_going=keep_going,
         )
     part = feed.parts(0)[0]
-    return trained, flops_per_sample(learner, send_to_device(part, accelerator.device))
+    return trained, _flops(learner, send_to_device(part, accelerator.device), accelerator)
+
+
+def _flops(learner: Learner, batch: Batch, accelerator: Accelerator) -> float | None:
+    """Count FLOPs in the precision of training; None where what training left of the memory is too little for it."""
+    try:
+        with accelerator.autocast():
+            return flops_per_sample(learner, batch)
+    except torch.OutOfMemoryError:
+        return None
 
 
 @contextmanager
@@ -248,26 +278,36 @@ def with_other_images(examples: Sequence[Example]) -> list[Example]:
     return [Example(e.id, after[e.images], e.texts, e.answer, e.boxes) for e in examples]
 
 
-def _throughput(trained: Trained, asked: Asked | None, flops: float | None, accelerator: Accelerator) -> Throughput:
+def _throughput(trained: Trained, asked: Sequence[Asked], flops: float | None, accelerator: Accelerator) -> Throughput:
+    seconds = sum(one.seconds for one in asked)
+    answered = sum(len(one.given) for one in asked)
     return Throughput(
         train_samples_per_second=round(trained.samples_per_second, 2) if trained.steps else None,
-        evaluate_samples_per_second=round(asked.samples_per_second, 2) if asked else None,
+        evaluate_samples_per_second=round(answered / max(seconds, 1e-9), 2) if asked else None,
         data_wait_share=round(trained.data_wait_share, 4) if trained.steps else None,
         peak_memory_bytes=peak_memory(accelerator.device),
         flops_per_sample=flops,
         train_seconds=round(trained.seconds, 3) if trained.steps else None,
-        evaluate_seconds=round(asked.seconds, 3) if asked else None,
+        evaluate_seconds=round(seconds, 3) if asked else None,
     )
+
+
+def _note(begun: Begun) -> str:
+    """Say so where a run was begun by one version of the code and ended by another."""
+    now = this_code()
+    return "" if now == begun.code else f"begun by another state of the code; ended by {now.commit or now.version}"
 
 
 def basis_of(plan: Plan, trained: Trained, examples: int, options: Options) -> Basis:
     """Say what a number rests on, computed from start, steps and data share against the card."""
     recipe, start = plan.recipe, plan.recipe.start
+    if recipe.limit:
+        return "smoke"
     if not trained.steps:
         if start.startswith("run:") and (earlier := finished(find_run(start.removeprefix("run:"), options.out))):
             return earlier.basis
         return "published weights" if start == "published" else "reduced"
-    if recipe.limit or trained.examples < examples:
+    if trained.examples < examples:
         return "smoke"
     own = f"{plan.task.id}/{plan.dataset.id}"
     asked = {**plan.model.finetune.get(plan.task.id, {}), **plan.model.finetune.get(own, {})}
@@ -293,11 +333,12 @@ def _logged(folder: Path, plan: Plan, begun: Begun, learner: Learner, options: O
     except KeyboardInterrupt:
         ended = {"status": "stopped", "message": "stopped by Ctrl-C"}
         raise Fault("stopped", "the same command goes on where it stopped") from None
-    except Fault as fault:
-        ended["message"] = fault.wrong
+    except Exception as error:
+        ended["message"] = as_fault(error).wrong
         raise
     finally:
-        log({"event": "end", **ended})
+        with suppress(Fault):  # a disk too full for this line has made itself known already
+            log({"event": "end", **ended})
         if mirror:
             options.say(mirror.finish(60))
 

@@ -63,6 +63,8 @@ def locked(folder: Path) -> Iterator[None]:
         ) from None
     except OSError as error:
         raise Fault(f"cannot write in {folder}: {error.strerror}", "choose another folder with --out") from None
+    for left in (*folder.glob(".*.part"), *folder.glob("checkpoint/.*.part")):  # of a run that was killed as it wrote
+        left.unlink(missing_ok=True)
     try:
         yield
     finally:
@@ -82,13 +84,21 @@ def begin(folder: Path, plan: Plan, inputs: Mapping[str, str]) -> Begun:
         begun = Begun(found["started"], found["inputs"], Code.model_validate(found["code"]))
     except (ValueError, KeyError, TypeError):
         raise BadData(f"{path} cannot be read", "start over with --fresh") from None
-    changed = sorted(name for name in {*inputs, *begun.inputs} if inputs.get(name) != begun.inputs.get(name))
-    if changed:
+    if changed := changes(begun.inputs, inputs):
         raise BadData(
             f"{folder.name} was begun with other data: {', '.join(changed[:5])} changed since",
             "put the data back, or start over with --fresh",
         )
     return begun
+
+
+def changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Name the inputs whose content is no longer the same.
+
+    Cards are left out: what they decide is in the recipe (part of the folder's name) and in the size.
+    """
+    both = {name for name in {*before, *now} if not name.startswith("card:")}
+    return sorted(name for name in both if before.get(name) != now.get(name))
 
 
 def finished(folder: Path) -> RunRecord | None:

@@ -125,7 +125,7 @@ class Feed:
 
     def steps(self, first: int, last: int) -> Iterator[Sequence[Batch]]:
         """Yield the parts of each step's batch, from step ``first`` to before ``last``."""
-        workers = max(0, self.recipe.workers)
+        workers = self.recipe.workers
         loader = DataLoader(
             _Steps(self),
             batch_size=None,

@@ -33,7 +33,7 @@ _FLUSH = 8 << 20  # bytes of features gathered before they are hashed and writte
 _SAMPLE = 64  # regions looked at when a file is opened
 _DAMAGE = (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, MemoryError)
 """What h5py, numpy and json raise when a file is not what it says."""
-_REMAKE = "make the file again with: vlbench data prepare"
+_REMAKE = "delete it and give the same command again; a copy of your own: get it again"
 _LABELS: dict[str, tuple[Any, float]] = {
     "objects": (np.int32, -1),
     "object_confidence": (np.float32, 0.0),
@@ -332,7 +332,7 @@ class FeatureFile:
         some = ", ".join(lost[:10]) + (", ..." if len(lost) > 10 else "")
         return BadData(
             f"{self.path} has no features of {len(lost):,} of {len(set(keys)):,} images: {some}",
-            f"its ids look like '{self.keys[0]}'; make it of the same images with: vlbench data prepare",
+            f"its ids look like '{self.keys[0]}'; it was made of other images",
         )
 
     def gather(self, keys: Sequence[str], most: int) -> Gathered:

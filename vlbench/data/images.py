@@ -142,7 +142,10 @@ class PixelStore:
         if not lost:
             return None
         some = ", ".join(lost[:10]) + (", ..." if len(lost) > 10 else "")
-        return BadData(f"{len(lost):,} of {len(set(keys)):,} images have no file: {some}", "see: vlbench data check")
+        return BadData(
+            f"{len(lost):,} of {len(set(keys)):,} images have no file: {some}",
+            "put the missing files beside the others",
+        )
 
     def prepare(self, progress: Progress = quiet) -> None:
         """Decode all images that will be kept, so that a broken one is found before training."""

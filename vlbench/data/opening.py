@@ -21,9 +21,6 @@ from vlbench.data.words import Words, pretrained_words, read_words, train_words
 from vlbench.paths import cache_root, make_folder
 from vlbench.types import BadData, Image, Progress, RegionLabels
 
-PROPOSALS = 2
-"""Most regions proposed for an image without stored features: the whole, and what stands out most."""
-
 
 def open_regions(
     card: DatasetCard,
@@ -48,7 +45,7 @@ def open_regions(
         )
     made = cached_regions(
         images,
-        most=min(most, PROPOSALS),
+        most=most,
         side=16,
         folder=make_folder(cache_root() / "features"),
         progress=progress,

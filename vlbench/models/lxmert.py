@@ -72,6 +72,7 @@ class LXMERT(Model):
         image_layers: int = 5,
         cross_layers: int = 5,
         positions: int = 512,
+        segments: int = 2,
         objects: int = 1600,
         attributes: int = 400,
         answers: int = 9500,
@@ -85,7 +86,7 @@ class LXMERT(Model):
         self.mask_token, self.special_tokens = mask_token, special_tokens
         # Section 2.1: input embeddings
         self.text_embedding = TextEmbedding(
-            vocabulary, width, positions=positions, silent_first_rows=True, dropout=dropout
+            vocabulary, width, positions=positions, segments=segments, silent_first_rows=True, dropout=dropout
         )
         self.region_embedding = RegionEmbedding(feature_dim, width, dropout=dropout)
         # Section 2.2: encoders

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from vlbench.types import Image, Text
+from vlbench.types import Image, Misuse, Text
 
 
 class TextEmbedding(nn.Module):
@@ -38,7 +38,10 @@ class TextEmbedding(nn.Module):
         """Tokens [T, L] and segments [T, L] (all 0 if None) -> [T, L, D]."""
         length = text.tokens.shape[1]
         if length > self.positions.num_embeddings:
-            raise ValueError(f"a text of {length} tokens, but only {self.positions.num_embeddings} positions")
+            raise Misuse(
+                f"a text of {length} word pieces, but this size has {self.positions.num_embeddings} positions",
+                f"--set text_length={self.positions.num_embeddings} cuts longer texts",
+            )
         places = torch.arange(length, device=text.tokens.device)
         kinds = torch.zeros_like(text.tokens) if text.segments is None else text.segments
         summed = self.words(text.tokens) + self.positions(places) + self.segments(kinds)

@@ -28,6 +28,7 @@ def _model(config: Mapping[str, Any], *, pretraining: bool = False) -> LXMERT:
         image_layers=config["r_layers"],
         cross_layers=config["x_layers"],
         positions=config["max_position_embeddings"],
+        segments=config.get("type_vocab_size", 2),
         objects=config.get("num_object_labels", 1),
         attributes=config.get("num_attr_labels", 1),
         answers=config.get("num_answers", config.get("num_qa_labels", 1)),
@@ -76,7 +77,9 @@ def backbone(case: Case) -> dict[str, Tensor]:
 def pretrain(case: Case) -> dict[str, Tensor]:
     """Rerun the five objectives on given masks."""
     inputs = case.inputs
-    losses, logits = _objectives(case, inputs["masked_lm_labels"], inputs["ans"], 0.15)
+    losses, logits = _objectives(
+        case, inputs["masked_lm_labels"], inputs["ans"], 1 / case.config.get("visual_loss_weight", 1 / 0.15)
+    )
     return {
         "total_loss": torch.stack(list(losses.values())).sum(),
         "mlm_logits": logits["words"],
@@ -147,10 +150,12 @@ def _fine_tuned(case: Case, *, images: int, image: Image) -> dict[str, Tensor]:
 
 
 def port(case: Case) -> dict[str, Tensor]:
-    """Rerun transformers' port: its labels are ignored at -100, its region losses multiplied by 6.67."""
+    """Rerun transformers' port: its labels are ignored at -100, its region losses multiplied by another number."""
     ignored = {name: case.inputs[name].where(case.inputs[name] != -100, IGNORED) for name in ("labels", "ans")}
     masked = "visual_attention_mask" in case.inputs
-    losses, logits = _objectives(case, ignored["labels"], ignored["ans"], 1 / 6.67, masked=masked)
+    losses, logits = _objectives(
+        case, ignored["labels"], ignored["ans"], 1 / case.config.get("visual_loss_normalizer", 6.67), masked=masked
+    )
     visual = losses["region_objects"] + losses["region_attributes"] + losses["region_features"]
     return {
         "language_output": logits["language"],

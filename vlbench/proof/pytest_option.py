@@ -21,6 +21,6 @@ def pytest_addoption(parser: Any) -> None:
 def pytest_configure(config: Any) -> None:
     """Import tests as pyproject.toml says even where pytest took DIR for the place of its configuration."""
     config.addinivalue_line("markers", "gpu: needs a CUDA device")
-    config.addinivalue_line("markers", "slow: longer than the ordinary test run allows; .ci/run runs these too")
+    config.addinivalue_line("markers", 'slow: takes long; leave out with -m "not slow"')
     if config.getoption("--official") and config.inipath is None:
         config.option.importmode = "importlib"

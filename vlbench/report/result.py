@@ -186,7 +186,7 @@ def no_score(record: RunRecord) -> list[str]:
         return []
     if record.kind == "pretrain":
         return [f"pre-trained {record.steps:,} steps; go on with: vlbench run ... --start run:{record.id}"]
-    return [f"no public answers to score by; write the upload file with: vlbench submit {record.id}"]
+    return ["no public answers to score by; its answers-<split>.json is what the evaluation server takes"]
 
 
 def places(record: RunRecord, folder: Path) -> list[str]:

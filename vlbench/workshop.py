@@ -1,0 +1,153 @@
+"""The verbs about the installation and its store: verify, bench, report, ui, sync, doctor."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vlbench.options import (
+    AsJson,
+    Data,
+    Debug,
+    Device,
+    Out,
+    Size,
+    app,
+    finish,
+    print_json,
+    terminal,
+)
+
+
+@app.command()
+def verify(
+    names: Annotated[str, typer.Argument(help="methods or metrics as a,b; nothing for all")] = "",
+    official: Annotated[Path | None, typer.Option("--official", help="folder of recorded cases")] = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Prove this installation: parity with the authors' code and conformance of every scorer."""
+    from vlbench.verify import as_json as checks_document
+    from vlbench.verify import exit_code, show_checks
+    from vlbench.verify import verify as checks
+
+    if as_json:
+        found = list(checks(listed(names), official))
+        print_json(checks_document(found))
+        finish(exit_code(found))
+    finish(show_checks(checks(listed(names), official), terminal()))
+
+
+@app.command()
+def bench(
+    methods: Annotated[str, typer.Argument(help="methods as a,b, or all")] = "lxmert",
+    size: Size = "mini",
+    batch: Annotated[int, typer.Option("--batch", min=1, help="examples a step")] = 64,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="timed steps a repeat")] = 10,
+    repeats: Annotated[int, typer.Option("--repeats", min=1, help="repeats, taken in turns")] = 3,
+    regions: Annotated[int, typer.Option("--regions", min=1, help="regions an image")] = 36,
+    text_length: Annotated[int, typer.Option("--text-length", min=3, help="word pieces a text")] = 20,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Measure samples/s, data wait, memory and FLOPs, beside a known implementation in the same run."""
+    from rich.console import Console
+
+    from vlbench.bench import bench as measure
+    from vlbench.bench import show_bench
+    from vlbench.catalog import ModelCard, card_names
+    from vlbench.console import LiveProgress
+    from vlbench.plan import names_of
+
+    with LiveProgress(Console(stderr=True)) as live:
+        report = measure(
+            names_of(methods, card_names(ModelCard)), size=size or "mini", batch=batch, steps=steps, repeats=repeats,
+            regions=regions, text_length=text_length, device=device, progress=live.progress,
+        )  # fmt: skip
+    if as_json:
+        print_json(report.as_json())
+    else:
+        show_bench(report, terminal())
+
+
+@app.command()
+def report(
+    out: Out = None,
+    into: Annotated[Path, typer.Option("--into", help="folder of the leaderboards")] = Path("reports/leaderboards"),
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Write a leaderboard for each task and data set, from the records that ship with vlbench and own runs."""
+    from vlbench.paths import runs_root
+    from vlbench.report.compare import collect, write_leaderboards
+
+    # own runs only where asked for: a checked-in leaderboard holds what the checked-in records say
+    found = collect(runs_root(out) if out else Path(os.devnull))
+    for line in found.warnings:
+        print(f"vlbench: {line}", file=sys.stderr)
+    written = [str(path) for path in write_leaderboards(found.records, into)]
+    if as_json:
+        print_json({"leaderboards": written})
+    else:
+        print("\n".join(written) or "no record to make a leaderboard of")
+
+
+@app.command()
+def ui(
+    out: Out = None,
+    port: Annotated[int, typer.Option("--port", help="port; 0 takes a free one")] = 0,
+    debug: Debug = False,
+) -> None:
+    """Open MLflow's page on the right store."""
+    from vlbench.paths import runs_root
+    from vlbench.tracking import store_uri
+    from vlbench.tracking import ui as open_page
+
+    open_page(store_uri(runs_root(out)), port)
+
+
+@app.command()
+def sync(
+    runs: Annotated[list[str] | None, typer.Argument(help="run ids; nothing for all")] = None,
+    to: Annotated[str, typer.Option("--to", help="MLflow uri", envvar="MLFLOW_TRACKING_URI")] = "",
+    out: Out = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Replay run folders into any MLflow server; what is there already is not doubled."""
+    from vlbench.paths import runs_root
+    from vlbench.runfolder import find_run
+    from vlbench.tracking import store_uri
+    from vlbench.tracking import sync as replay
+
+    root = runs_root(out)
+    logs = sorted(root.glob("*/*/*/log.jsonl"))
+    folders = [find_run(name, root) for name in runs] if runs else [path.parent for path in logs]
+    done = replay(folders, to or store_uri(root))
+    if as_json:
+        print_json([{"folder": str(one.folder), "run": one.run, "outcome": one.outcome} for one in done])
+    else:
+        for one in done:
+            print(f"{one.folder.name}  {one.outcome}")
+        if not done:
+            print(f"there is no run below {root}")
+    finish(0 if all(one.outcome in ("new", "updated", "already there") for one in done) else 1)
+
+
+@app.command()
+def doctor(data: Data = None, out: Out = None, as_json: AsJson = False, debug: Debug = False) -> None:
+    """Say what is installed and found, and what to do about each lack."""
+    from vlbench.doctor import examine, show_doctor
+    from vlbench.paths import data_root, runs_root
+
+    findings = examine(data_root(data), runs_root(out))
+    if as_json:
+        print_json([finding._asdict() for finding in findings])
+    else:
+        show_doctor(findings, terminal())
+    finish(1 if any(finding.state == "broken" for finding in findings) else 0)
