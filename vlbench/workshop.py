@@ -18,6 +18,7 @@ from vlbench.options import (
     Size,
     app,
     finish,
+    listed,
     print_json,
     terminal,
 )
