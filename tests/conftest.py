@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is loaded, as the command line does
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # before torch is loaded, as the command line does
 
 import base64
 import json

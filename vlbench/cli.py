@@ -44,9 +44,9 @@ if TYPE_CHECKING:
 def main() -> None:
     """Run the command line; every failure becomes one line, an exit code and, with --debug, a traceback."""
     debug = "--debug" in sys.argv or bool(os.environ.get("VLBENCH_DEBUG"))
-    # Threads that wait by spinning bring training to a halt where another program wants a core (measured: over 500 ms
-    # a step instead of 37 with one core taken); it must be said before torch is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Threads that wait by spinning without end bring training to a halt where another program wants a core (measured:
+    # over 500 ms a step instead of 60). It must be said before torch is loaded.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
         code = app(standalone_mode=False)
     except KeyboardInterrupt:

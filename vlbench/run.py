@@ -15,7 +15,7 @@ from accelerate.utils import send_to_device
 
 from vlbench.data.batches import Feed, Share, in_order
 from vlbench.engine import checkpoint
-from vlbench.engine.devices import describe, open_device, seed_everything, worth_compiling
+from vlbench.engine.devices import describe, open_device, seed_everything, use_threads, worth_compiling
 from vlbench.engine.evaluate import Asked, ask
 from vlbench.engine.meter import flops_per_sample, peak_memory
 from vlbench.engine.train import STATE, Trained, planned_steps, train
@@ -65,6 +65,7 @@ def run(plan: Plan, options: Options) -> Made:
         opened = open_data(plan, options, folder)
         begun = begin(folder, plan, inputs_of(plan, opened, options))
         learner = build_learner(plan, opened, options)
+        use_threads(learner.size())
         with _logged(folder, plan, begun, learner, options) as log:
             record = _carry_out(plan, opened, learner, accelerator, begun, folder, options, log)
             record.write(folder / RECORD)
