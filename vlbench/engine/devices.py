@@ -13,7 +13,6 @@ from accelerate.utils import set_seed
 from vlbench.record import Machine
 from vlbench.types import Fault, Misuse, nearest
 
-
 SMALL = 5_000_000
 """Parameters up to which more than one thread does not pay."""
 
