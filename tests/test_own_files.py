@@ -128,6 +128,28 @@ def test_a_model_of_ones_own(command: Command, vqa_v2: Path, tmp_path: Path) -> 
     assert shown.code == 0, shown.err
 
 
+def test_a_changed_file_is_a_new_run(command: Command, squares: Path, tmp_path: Path) -> None:
+    """A finished run is shown again only while what it was made of is the same."""
+    model, task = tmp_path / "my_model.py", tmp_path / "colours.py"
+    model.write_text(MODEL)
+    task.write_text(TASK)
+    typed = ("run", model, task, "--data", squares, "--set", "steps=3", "--set", "batch=8", "--json", "--no-mlflow")
+
+    def made() -> str:
+        done = command(*typed)
+        assert done.code == 0, done.err
+        return str(json.loads(done.out)["runs"][0]["id"])
+
+    first = made()
+    assert made() == first
+    model.write_text(MODEL.replace("width: int = 16", "width: int = 24"))
+    second = made()
+    assert second != first
+    rows = (squares / "val.csv").read_text().replace("red", "green")
+    (squares / "val.csv").write_text(rows)
+    assert made() not in (first, second)
+
+
 def test_a_task_of_ones_own(command: Command, squares: Path, tmp_path: Path) -> None:
     path = tmp_path / "my_task.py"
     path.write_text(TASK)

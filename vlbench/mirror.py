@@ -211,7 +211,7 @@ def sample_system(folder: Path, stop: threading.Event) -> None:
 def graphics_cards() -> Callable[[], dict[str, float]]:
     """Return what reads the graphics cards; it reads nothing where the library or a card is missing."""
     try:
-        import pynvml  # type: ignore[import-not-found,unused-ignore]
+        import pynvml
 
         pynvml.nvmlInit()
         cards = [pynvml.nvmlDeviceGetHandleByIndex(number) for number in range(pynvml.nvmlDeviceGetCount())]

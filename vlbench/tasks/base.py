@@ -23,6 +23,9 @@ from vlbench.record import Score
 from vlbench.types import Answer, BadData, Example, Form, Misuse, nearest
 
 
+TEXTS = (".json", ".jsonl", ".csv", ".tsv", ".txt")
+
+
 class Task(ABC):
     """A benchmark on one data set."""
 
@@ -144,7 +147,13 @@ class Task(ABC):
         return [{"id": example.id, "answer": given[example.id]} for example in self.answered(given, split)]
 
     def files(self, split: str) -> dict[str, Path]:
-        """Return the input files a split is read from, by name, so that a record can hold their hashes."""
+        """Return the input files a split is read from, by name, so that a record can hold their hashes.
+
+        By default those the card names; where there is no card, every text file in the folder.
+        """
+        if not self.card.file and not self.card.layout and self.folder.is_dir():
+            texts = (path for path in sorted(self.folder.iterdir()) if path.suffix in TEXTS and path.is_file())
+            return {path.name: path for path in texts}
         names = {"", split, self.split(split).of}
         papers = (f for f in self.card.file if f.split in names and f.role not in ("images", "features"))
         return {file.name: self.folder / file.name for file in papers}
