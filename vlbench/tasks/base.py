@@ -22,7 +22,6 @@ from vlbench.metrics.intervals import mean_interval
 from vlbench.record import Score
 from vlbench.types import Answer, BadData, Example, Form, Misuse, nearest
 
-
 TEXTS = (".json", ".jsonl", ".csv", ".tsv", ".txt")
 
 
