@@ -26,7 +26,7 @@ from vlbench.options import (
 
 @app.command()
 def verify(
-    names: Annotated[str, typer.Argument(help="methods or metrics as a,b; nothing for all")] = "",
+    names: Annotated[list[str] | None, typer.Argument(help="methods or metrics; nothing for all")] = None,
     official: Annotated[Path | None, typer.Option("--official", help="folder of recorded cases")] = None,
     as_json: AsJson = False,
     debug: Debug = False,
@@ -36,11 +36,12 @@ def verify(
     from vlbench.verify import exit_code, show_checks
     from vlbench.verify import verify as checks
 
+    wanted = [name for typed in names or () for name in listed(typed)]
     if as_json:
-        found = list(checks(listed(names), official))
+        found = list(checks(wanted, official))
         print_json(checks_document(found))
         finish(exit_code(found))
-    finish(show_checks(checks(listed(names), official), terminal()))
+    finish(show_checks(checks(wanted, official), terminal()))
 
 
 @app.command()

@@ -32,7 +32,7 @@ from vlbench.data.madeup import (
     made_up_target,
 )
 from vlbench.engine.checkpoint import save_weights
-from vlbench.engine.devices import describe, open_device, seed_everything
+from vlbench.engine.devices import describe, open_device, seed_everything, use_threads
 from vlbench.engine.evaluate import ask
 from vlbench.engine.meter import Meter, flops_per_sample, peak_memory
 from vlbench.engine.train import Training
@@ -170,6 +170,7 @@ class Subject:
         self.before = start_weighing(self.accelerator.device)
         seed_everything(0)
         self.learner = build(trial, recipe)
+        use_threads(self.learner.size())
         share_weights(self.learner, trial)
         self.training = Training(self.learner, recipe, self.accelerator, Path())
 
