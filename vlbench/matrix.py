@@ -47,8 +47,9 @@ class Matrix:
         self.fresh, self.mirror, self.as_json, self.debug = fresh, mirror, as_json, debug
         self.plans: list[Plan] = []
         self.skipped: list[Skipped] = []
-        self.console = Console(stderr=as_json)
-        self.messages = Console(stderr=True)
+        # where the output is a file or a pipe, a table may be as wide as it is, and a line stays one line
+        self.console = Console(stderr=as_json, width=None if sys.stdout.isatty() else 104)
+        self.messages = Console(stderr=True, width=None if sys.stderr.isatty() else 400)
 
     def add(self, methods: str, tasks: str, seeds: str) -> None:
         """Plan every pair and seed; a wrong name is an error at once."""
