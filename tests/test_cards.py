@@ -82,6 +82,22 @@ def test_suites_plan_every_pair_they_name(card: SuiteCard) -> None:
             assert plan(method, task, suite=card.id).dataset.id == dataset
 
 
+def test_quick_trains_whatever_is_run(tmp_path: Path) -> None:
+    """A method or task of one's own has a budget too: nothing is ever scored untrained by accident."""
+    (tmp_path / "mine.py").write_text("", encoding="utf-8")
+    for method, task in (("lxmert", "vqa"), (str(tmp_path / "mine.py"), "vqa"), ("lxmert", str(tmp_path / "mine.py"))):
+        made = plan(method, task).recipe
+        assert made.epochs or made.steps
+
+
+def test_a_run_without_a_budget_is_refused(tmp_path: Path) -> None:
+    from vlbench.matrix import Matrix
+
+    made = Matrix("quick", {"steps": 0}, None, tmp_path, "cpu", fresh=False, mirror=False, as_json=False, debug=False)
+    with pytest.raises(Misuse, match="no training budget"):
+        made.add("lxmert", "vqa", "")
+
+
 def test_later_layers_win_and_each_value_knows_its_origin() -> None:
     made = plan("lxmert", "vqa", suite="quick", typed={"rate": 0.5})
     assert made.recipe.rate == 0.5

@@ -142,7 +142,9 @@ def evaluate(
     typed |= {"steps": 0, "epochs": 0.0}
     if split:
         typed["evaluate_splits"] = tuple(split.split(","))
-    matrix = Matrix(suite, typed, data, out, device, fresh=fresh, mirror=not no_mlflow, as_json=as_json, debug=debug)
+    matrix = Matrix(
+        suite, typed, data, out, device, fresh=fresh, mirror=not no_mlflow, as_json=as_json, debug=debug, trains=False
+    )
     matrix.add(methods, tasks, seed)
     finish(matrix.preview() if dry_run else matrix.carry_out())
 

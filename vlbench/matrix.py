@@ -14,7 +14,7 @@ from vlbench.catalog import ModelCard, TaskCard, card_names
 from vlbench.console import LiveProgress
 from vlbench.paths import data_root, runs_root
 from vlbench.plan import Plan, names_of, plan
-from vlbench.types import Fault, as_fault
+from vlbench.types import Fault, Misuse, as_fault
 
 
 class Skipped(NamedTuple):
@@ -41,10 +41,12 @@ class Matrix:
         mirror: bool,
         as_json: bool,
         debug: bool,
+        trains: bool = True,
     ) -> None:
         self.suite, self.typed, self.device = suite, typed, device
         self.data, self.out = data_root(data), runs_root(out)
         self.fresh, self.mirror, self.as_json, self.debug = fresh, mirror, as_json, debug
+        self.trains = trains
         self.plans: list[Plan] = []
         self.skipped: list[Skipped] = []
         # where the output is a file or a pipe, a table may be as wide as it is, and a line stays one line
@@ -56,7 +58,16 @@ class Matrix:
         for method in names_of(methods, card_names(ModelCard)):
             for task in names_of(tasks, card_names(TaskCard)):
                 for seed in _seeds(seeds):
-                    self.plans.append(plan(method, task, suite=self.suite, typed={**self.typed, **seed}))
+                    self.plans.append(self._plan(method, task, seed))
+
+    def _plan(self, method: str, task: str, seed: Mapping[str, int]) -> Plan:
+        made = plan(method, task, suite=self.suite, typed={**self.typed, **seed})
+        if self.trains and not (made.recipe.steps or made.recipe.epochs):
+            raise Misuse(
+                f"the suite {self.suite} has no training budget for {made.model.id} on {made.dataset.id}",
+                "say one with --set epochs=4, or answer without training: vlbench evaluate",
+            )
+        return made
 
     def carry_out(self) -> int:
         """Run all; print each result as it comes, and a table of all at the end; return the exit code."""
@@ -88,7 +99,7 @@ class Matrix:
     def _announce(self, planned: Plan) -> None:
         size = f"size {planned.recipe.size}, from {planned.recipe.start}"
         self.messages.print(f"[bold]{planned.title}[/] ({size}; suite {planned.suite.id})", highlight=False)
-        if planned.suite.expect and planned.origins.get("steps") != "typed":
+        if self.trains and f"{planned.model.id} {planned.task.id}:" in planned.suite.expect:
             self.messages.print(f"[dim]to expect: {planned.suite.expect}[/]", highlight=False)
 
     def _skip(self, planned: Plan, fault: Fault) -> None:
@@ -148,17 +159,20 @@ class Matrix:
             print(json.dumps({"plans": plans}, indent=1))
         else:
             for one in plans:
-                self.console.print("\n".join(f"{key:>14}  {value}" for key, value in one.items()), highlight=False)
+                for key, value in one.items():
+                    lines = (value or ["nothing"]) if key == "missing" else [value]
+                    for number, line in enumerate(lines):
+                        shown = f"{line:,}" if isinstance(line, int) else line
+                        head = "" if number else key
+                        self.console.print(f"{head:>14}  {shown}", highlight=False, markup=False, soft_wrap=True)
                 self.console.print()
         return 3 if any(one["missing"] for one in plans) else 0
 
 
 def _seeds(typed: str) -> list[dict[str, int]]:
-    from vlbench.types import Misuse
-
     if not typed:
         return [{}]
     parts = [part.strip() for part in typed.split(",") if part.strip()]
     if not all(part.isdigit() for part in parts):
-        raise Misuse(f"--seed wants whole numbers as 0,1,2, not '{typed}'")
+        raise Misuse(f"--seed wants whole numbers from 0 on as 0,1,2, not '{typed}'")
     return [{"seed": int(part)} for part in parts]

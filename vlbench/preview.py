@@ -26,7 +26,7 @@ def preview(plan: Plan, data: Path, out: Path) -> dict[str, Any]:
     training, asked = (min(n, limit) if limit else n for n in (training, asked))
     steps = plan.recipe.steps or math.ceil(plan.recipe.epochs * math.ceil(training / plan.recipe.batch))
     missing += [*_missing_checkpoint(plan, data, out), *_missing_features(plan, data), *_missing_words(plan, data)]
-    like = _like(plan, out)
+    like = _like(plan, out, trains=_trains(plan))
     return {
         "run": plan.title,
         "recipe": plan.recipe.digest(),
@@ -95,14 +95,16 @@ def _missing_features(plan: Plan, data: Path) -> list[str]:
     ]
 
 
-def _like(plan: Plan, out: Path) -> RunRecord | None:
+def _like(plan: Plan, out: Path, *, trains: bool) -> RunRecord | None:
     """Find a recorded run of the same method, size and data set, the newest first: its speed is a guess of ours."""
-    found = [*find_records(card_folder("reports/results")), *find_records(out / plan.folder_stem)]
+    found = [*sorted(card_folder("reports/results").rglob("*.json")), *find_records(out / plan.folder_stem)]
     for path in reversed(found):
         try:
             record = read_record(path)
         except Fault:
             continue
+        if trains and not record.throughput.train_samples_per_second:
+            continue  # an evaluation says nothing of the time of training
         if (record.method, record.size, record.dataset) == (plan.model.id, plan.recipe.size, plan.dataset.id):
             return record
     return None
