@@ -206,7 +206,7 @@ def test_a_faulty_suite_file(
     [
         ("[finetune.vqa] ", "[finetune.vqa]\nrat = 1\n#", 3, ("finetune.vqa", "'rat'")),
         ('licence = "MIT', 'license = "MIT', 3, ("license", "'licence'")),
-        ("clip = 5.0", 'clip = "tight"', 2, ("clip", "'tight'")),
+        ("warmup = 0.1", 'warmup = "tight"', 2, ("warmup", "'tight'")),
         ('sees = "regions"', 'sees = "sound"', 3, ("sees",)),
     ],
 )
