@@ -83,7 +83,8 @@ def test_features_are_the_pixels_of_the_box() -> None:
 
 
 def test_easy_vqa_images_are_one_shape_each() -> None:
-    easy_vqa = pytest.importorskip("easy_vqa")
+    import easy_vqa
+
     paths = list(easy_vqa.get_test_image_paths().values())[::20]
     for path in paths:
         image = np.asarray(Image.open(path).convert("RGB"))
