@@ -69,7 +69,10 @@ def test_from_command_to_record(command: Command, made: Path, method: str, task:
     assert next(iter(record["scores"][split])) == metric
     assert 0 <= record["scores"][split][metric]["value"] <= 100
     assert record["basis"] == "smoke"
-    assert {"prior"} <= set(record["controls"])
+    texts = task in ("nlvr2", "snli-ve", "refcoco", "refcoco+", "refcocog")
+    assert {"prior", "image-shuffled", *(["text-shuffled"] if texts else [])} == set(record["controls"]) - {
+        "question-only"
+    }
     folder = Path(record["folder"])
     for name in record["answers"].values():
         assert (folder / name).stat().st_size > 0

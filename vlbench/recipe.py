@@ -33,9 +33,9 @@ class Recipe(BaseModel):
     limit: int = Field(0, ge=0, description="use only the first N examples of each split; 0 = all")
     train_splits: tuple[str, ...] = Field(("train",), description="splits to train on")
     evaluate_splits: tuple[str, ...] = Field(("val",), description="splits to answer and score")
-    controls: tuple[Literal["prior", "question-only", "image-shuffled"], ...] = Field(
-        ("prior", "question-only", "image-shuffled"),
-        description="baselines that show what the model looks at",
+    controls: tuple[Literal["prior", "question-only", "image-shuffled", "text-shuffled"], ...] = Field(
+        ("prior", "question-only", "image-shuffled", "text-shuffled"),
+        description="baselines that show what the model looks at, as far as the task has them",
     )
     scorer: str = Field("", description="version of the scorer; empty = the task's official one")
     steps: int = Field(0, ge=0, description="optimiser steps; 0 = from epochs; both 0 = evaluate only")

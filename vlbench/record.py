@@ -97,7 +97,7 @@ class RunRecord(_Part):
     throughput: Throughput
     scores: dict[str, Scores]
     controls: Scores = {}
-    """Control (prior, question-only, image-shuffled) -> the main metric on the main split."""
+    """Control (prior, question-only, image-shuffled, text-shuffled) -> the main metric on the main split."""
     answers: dict[str, str] = {}
     checkpoint: str = ""
     weights: str = ""

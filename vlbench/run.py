@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -38,10 +38,11 @@ from vlbench.runfolder import (
     locked,
     this_code,
 )
+from vlbench.tasks.base import Task
 from vlbench.tracking import RunLog, start_mirror, store_uri
 from vlbench.types import Answer, Batch, Example, Fault, Given, Progress, Tokens, Vectors, as_fault
 
-SHUFFLED = "image-shuffled"
+IMAGES_SHUFFLED, TEXTS_SHUFFLED = "image-shuffled", "text-shuffled"
 
 
 class Made(NamedTuple):
@@ -211,16 +212,16 @@ def _ask(
     accelerator: Accelerator,
     size: int,
     progress: Progress,
-    instead: Mapping[tuple[str, ...], tuple[str, ...]] | None = None,
+    instead: Callable[[Example], Example] | None = None,
 ) -> Asked:
     """Ask every example of a split, then what the task asks on the strength of the answers (retrieval's best pairs).
 
-    ``instead``: the images to show in place of an example's own.
+    ``instead`` says what to ask in place of an example.
     """
     share = Share(accelerator.process_index, accelerator.num_processes)
 
     def put(examples: Sequence[Example], what: str) -> Asked:
-        shown = examples if instead is None else [replace(e, images=instead[e.images]) for e in examples]
+        shown = examples if instead is None else [instead(example) for example in examples]
         batches = in_order(shown, opened.collate, size, share=share)
         return ask(learner, batches, total=len(shown), accelerator=accelerator, progress=progress, what=what)
 
@@ -290,28 +291,44 @@ def _controls(
     options: Options,
     scores: Mapping[str, Scores],
 ) -> Scores:
-    """Score what needs no image, and the model with images that belong to other questions: the main metric."""
+    """Score what needs no image, and the model with images or texts of other examples: the main metric."""
     if not scores:
         return {}
     split, wanted = next(iter(scores)), plan.recipe.controls
     examples = {example.id for example in opened.examples[split]}
-    counted = opened.task.controls(split, plan.recipe.train_splits) if set(wanted) - {SHUFFLED} else {}
+    shuffles = shuffled(opened.task, opened.examples[split])
+    counted = opened.task.controls(split, plan.recipe.train_splits) if set(wanted) - shuffles.keys() else {}
     given: dict[str, Mapping[str, Answer]] = {
         name: {i: a for i, a in answers.items() if i in examples} for name, answers in counted.items() if name in wanted
     }
-    if SHUFFLED in wanted:
-        instead = other_images(opened.examples[split])
-        asked = _ask(opened, learner, split, accelerator, plan.recipe.evaluate_batch, options.progress, instead)
-        given[SHUFFLED] = in_words(asked, opened.words)
+    for name in [name for name in shuffles if name in wanted]:
+        asked = _ask(opened, learner, split, accelerator, plan.recipe.evaluate_batch, options.progress, shuffles[name])
+        given[name] = in_words(asked, opened.words)
     metric = next(iter(scores[split]))
     return {name: opened.task.score(found, split, plan.recipe.scorer)[metric] for name, found in given.items()}
 
 
-def other_images(examples: Sequence[Example]) -> dict[tuple[str, ...], tuple[str, ...]]:
-    """Choose for the images of every example those of another one, for all that share them the same ones; seeded."""
-    shown = list(dict.fromkeys(example.images for example in examples))
-    order = torch.randperm(len(shown), generator=torch.Generator().manual_seed(0)).tolist()
-    return {shown[here]: shown[there] for here, there in zip(order, [*order[1:], order[0]], strict=True)}
+def shuffled(task: Task, examples: Sequence[Example]) -> dict[str, Callable[[Example], Example]]:
+    """Return by name what to ask in place of an example: its images, or its text, belong to another one; seeded.
+
+    Texts are exchanged only where any may be asked of any image: a sentence to be judged, an expression to be found.
+    A question among others has answers of its own kind, so that a wrong one would be no baseline.
+    """
+    images = _exchanged([example.images for example in examples])
+    found: dict[str, Callable[[Example], Example]] = {
+        IMAGES_SHUFFLED: lambda example: replace(example, images=images[example.images])
+    }
+    if task.form in ("compare", "point") or (task.form == "classify" and not task.told):
+        texts = _exchanged([example.texts for example in examples])
+        found[TEXTS_SHUFFLED] = lambda example: replace(example, texts=texts[example.texts])
+    return found
+
+
+def _exchanged(values: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], tuple[str, ...]]:
+    """Choose for each of some values another one, for all that share it the same; seeded."""
+    known = list(dict.fromkeys(values))
+    order = torch.randperm(len(known), generator=torch.Generator().manual_seed(0)).tolist()
+    return {known[here]: known[there] for here, there in zip(order, [*order[1:], order[0]], strict=True)}
 
 
 def _throughput(trained: Trained, asked: Sequence[Asked], flops: float | None, accelerator: Accelerator) -> Throughput:

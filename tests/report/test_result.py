@@ -43,6 +43,14 @@ def test_a_model_that_ignores_the_image_is_called_out(make_record: MakeRecord) -
     )
 
 
+def test_each_doubt_is_said_in_a_line_of_its_own(make_record: MakeRecord) -> None:
+    near = {"prior": 97.0, "question-only": 97.1, "image-shuffled": 97.2, "text-shuffled": 97.3}
+    text = shown(make_record(97.4, controls={name: score(value) for name, value in near.items()}))
+    assert "not clearly ahead of prior: no sign that it has learned\n" in text
+    assert "not clearly ahead of question-only: it may know no more than the words tell\n" in text
+    assert "not clearly ahead of text-shuffled: no sign that it uses the text\n" in text
+
+
 def test_other_methods_and_sets_are_shown_without_a_difference(make_record: MakeRecord) -> None:
     text = shown(make_record(97.4))
     assert re.search(r"Baseline .*99\.50 \[\d\] +another set", text)

@@ -6,6 +6,7 @@ Every list is data with a title and column names; the command line prints it as 
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -230,6 +231,8 @@ def _cell(name: str, row: Mapping[str, Any]) -> str:
         usual = [size for size in row[name] if "-" not in size]
         more = len(row[name]) - len(usual)
         return " ".join([*usual, *([f"+{more}"] if more else [])])
+    if name == "value" and "key" in row:  # a long list would squeeze what the values mean
+        return textwrap.fill(words(row[name]), 40, break_long_words=False, break_on_hyphens=False)
     if name == "answers":
         return " ".join(row[name])
     return words(row.get(name))

@@ -80,14 +80,25 @@ def control_lines(record: RunRecord) -> list[Line]:
 
 
 def warnings(record: RunRecord) -> list[str]:
-    """Name the controls that the model is not clearly ahead of: it may not have looked at the image."""
+    """Name the controls that the model is not clearly ahead of, and what that leaves in doubt: one line a doubt."""
     if not record.main:
         return []
     main = record.main[2]
     least = main.value if main.low is None else main.low
     most = {name: s.value if s.high is None else s.high for name, s in record.controls.items()}
     near = [name for name, high in most.items() if least <= high]
-    return [f"not clearly ahead of {', '.join(near)}: no sign that it uses the image"] if near else []
+    doubts: dict[str, list[str]] = {}
+    for name in near:
+        doubts.setdefault(_DOUBTS.get(name, _DOUBTS["image-shuffled"]), []).append(name)
+    return [f"not clearly ahead of {', '.join(names)}: {doubt}" for doubt, names in doubts.items()]
+
+
+_DOUBTS = {
+    "prior": "no sign that it has learned",
+    "question-only": "it may know no more than the words tell",
+    "image-shuffled": "no sign that it uses the image",
+    "text-shuffled": "no sign that it uses the text",
+}
 
 
 def published_beside(record: RunRecord, published: Iterable[Published]) -> list[Beside]:
