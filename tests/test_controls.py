@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import pytest
 
-from vlbench.run import shuffled
+from vlbench.controls import shuffled
 from vlbench.types import Example, Form
 
 

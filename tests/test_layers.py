@@ -16,6 +16,8 @@ ROWS = [
     {"learner", "engine", "tracking", "mirror", "report", "runfolder", "world"},
     {"made"},
     {"prepare", "abilities"},
+    {"answering"},
+    {"controls"},
     {"run", "proof", "preview", "console", "bench"},
     {"matrix", "doctor", "verify", "submission", "datasets"},
     {"options"},

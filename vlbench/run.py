@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,15 +12,16 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import send_to_device
 
-from vlbench.data.batches import Feed, Share, in_order
-from vlbench.data.words import Words
+from vlbench.answering import Asking, in_words, write_answers
+from vlbench.controls import score_controls
+from vlbench.data.batches import Feed, Share
 from vlbench.engine import checkpoint
 from vlbench.engine.devices import describe, open_device, seed_everything, use_threads, worth_compiling
-from vlbench.engine.evaluate import Asked, ask
+from vlbench.engine.evaluate import Asked
 from vlbench.engine.meter import flops_per_sample, peak_memory
 from vlbench.engine.train import STATE, Trained, planned_steps, train
 from vlbench.learner import Learner
-from vlbench.paths import make_folder, replacing
+from vlbench.paths import make_folder
 from vlbench.plan import Plan, finetuning, from_published, trains
 from vlbench.prepare import Opened, Options, build_learner, files_of, inputs_of, open_data, open_task
 from vlbench.recipe import resolve
@@ -38,11 +38,8 @@ from vlbench.runfolder import (
     locked,
     this_code,
 )
-from vlbench.tasks.base import Task
 from vlbench.tracking import RunLog, start_mirror, store_uri
-from vlbench.types import Answer, Batch, Example, Fault, Given, Progress, Tokens, Vectors, as_fault
-
-IMAGES_SHUFFLED, TEXTS_SHUFFLED = "image-shuffled", "text-shuffled"
+from vlbench.types import Answer, Batch, Example, Fault, as_fault
 
 
 class Made(NamedTuple):
@@ -98,11 +95,14 @@ def _carry_out(
     scores: dict[str, Scores] = {}
     answers: dict[str, str] = {}
     asked: list[Asked] = []
+    of_main: Mapping[str, Answer] = {}
+    asking = Asking(opened, learner, accelerator, recipe.evaluate_batch, options.progress)
     for split in recipe.evaluate_splits:
-        asked.append(_ask(opened, learner, split, accelerator, recipe.evaluate_batch, options.progress))
+        asked.append(asking.ask(split))
         given = in_words(asked[-1], opened.words)
-        answers[split] = _write_answers(opened, asked[-1], given, split, folder, recipe.scorer)
+        answers[split] = write_answers(opened, asked[-1], given, split, folder, recipe.scorer)
         if opened.task.split(split).public:
+            of_main = of_main or given
             scores[split] = opened.task.score(given, split, recipe.scorer)
         log({"event": "note", "text": f"{split}: {len(asked[-1].given)} examples answered"})
     return RunRecord(
@@ -128,7 +128,7 @@ def _carry_out(
         parameters=learner.size(),
         throughput=_throughput(trained, asked, flops, accelerator),
         scores=scores,
-        controls=_controls(plan, opened, learner, accelerator, options, scores),
+        controls=score_controls(recipe, asking, scores, of_main),
         answers=answers,
         checkpoint=WEIGHTS if trained.steps else "",
         weights=hashed,
@@ -203,132 +203,6 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
         yield lambda: not wishes
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _ask(
-    opened: Opened,
-    learner: Learner,
-    split: str,
-    accelerator: Accelerator,
-    size: int,
-    progress: Progress,
-    instead: Callable[[Example], Example] | None = None,
-) -> Asked:
-    """Ask every example of a split, then what the task asks on the strength of the answers (retrieval's best pairs).
-
-    ``instead`` says what to ask in place of an example.
-    """
-    share = Share(accelerator.process_index, accelerator.num_processes)
-
-    def put(examples: Sequence[Example], what: str) -> Asked:
-        shown = examples if instead is None else [instead(example) for example in examples]
-        batches = in_order(shown, opened.collate, size, share=share)
-        return ask(learner, batches, total=len(shown), accelerator=accelerator, progress=progress, what=what)
-
-    first = put(opened.examples[split], split)
-    more = opened.task.follow_up(in_words(first, opened.words))
-    if not more:
-        return first
-    second = put(more, f"{split}, second round")
-    # the embeddings of round one are what is ranked by; those of millions of pairs would fill the memory
-    fused = {name: given._replace(answer=Vectors(None, None)) for name, given in second.given.items()}
-    seconds = first.seconds + second.seconds
-    return Asked(first.given | fused, seconds, (len(first.given) + len(fused)) / max(seconds, 1e-9))
-
-
-def in_words(asked: Asked, words: Words) -> dict[str, Answer]:
-    """Return the answers as a task takes them: written word pieces as a text, matching with how sure it is."""
-    return {name: _in_words(given, words) for name, given in asked.given.items()}
-
-
-def _in_words(given: Given, words: Words) -> Answer:
-    if isinstance(given.answer, Tokens):
-        return words.decode(given.answer.ids)
-    if isinstance(given.answer, Vectors):
-        return given.answer._replace(match=given.probability)
-    return given.answer
-
-
-def _write_answers(
-    opened: Opened, asked: Asked, given: Mapping[str, Answer], split: str, folder: Path, scorer: str
-) -> str:
-    """Write the official answer file and the samples table; return the former's name."""
-    task = opened.task
-    name = f"answers-{split}.{task.answers_suffix}"
-    with replacing(folder / name) as part:
-        part.write_bytes(task.answers_content(given, split))
-    scores = task.each(given, split, scorer) if task.split(split).public else {}
-    rows = [
-        {
-            "id": example.id,
-            "text": " | ".join(example.texts),
-            "images": " ".join(example.images),
-            "answer": task.shown(given[example.id]),
-            "expected": task.shown(task.weights(example) or example.answer),
-            "score": scores.get(example.id),
-            "probability": asked.given[example.id].probability,
-        }
-        for example in opened.examples[split]
-    ]
-    write_samples(rows, folder / f"samples-{split}.parquet")
-    return name
-
-
-def write_samples(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Write one row an example, for looking at errors."""
-    import pyarrow
-    from pyarrow import parquet
-
-    with replacing(path) as part:
-        parquet.write_table(pyarrow.Table.from_pylist([dict(row) for row in rows]), part)
-
-
-def _controls(
-    plan: Plan,
-    opened: Opened,
-    learner: Learner,
-    accelerator: Accelerator,
-    options: Options,
-    scores: Mapping[str, Scores],
-) -> Scores:
-    """Score what needs no image, and the model with images or texts of other examples: the main metric."""
-    if not scores:
-        return {}
-    split, wanted = next(iter(scores)), plan.recipe.controls
-    examples = {example.id for example in opened.examples[split]}
-    shuffles = shuffled(opened.task, opened.examples[split])
-    counted = opened.task.controls(split, plan.recipe.train_splits) if set(wanted) - shuffles.keys() else {}
-    given: dict[str, Mapping[str, Answer]] = {
-        name: {i: a for i, a in answers.items() if i in examples} for name, answers in counted.items() if name in wanted
-    }
-    for name in [name for name in shuffles if name in wanted]:
-        asked = _ask(opened, learner, split, accelerator, plan.recipe.evaluate_batch, options.progress, shuffles[name])
-        given[name] = in_words(asked, opened.words)
-    metric = next(iter(scores[split]))
-    return {name: opened.task.score(found, split, plan.recipe.scorer)[metric] for name, found in given.items()}
-
-
-def shuffled(task: Task, examples: Sequence[Example]) -> dict[str, Callable[[Example], Example]]:
-    """Return by name what to ask in place of an example: its images, or its text, belong to another one; seeded.
-
-    Texts are exchanged only where any may be asked of any image: a sentence to be judged, an expression to be found.
-    A question among others has answers of its own kind, so that a wrong one would be no baseline.
-    """
-    images = _exchanged([example.images for example in examples])
-    found: dict[str, Callable[[Example], Example]] = {
-        IMAGES_SHUFFLED: lambda example: replace(example, images=images[example.images])
-    }
-    if task.form in ("compare", "point") or (task.form == "classify" and not task.told):
-        texts = _exchanged([example.texts for example in examples])
-        found[TEXTS_SHUFFLED] = lambda example: replace(example, texts=texts[example.texts])
-    return found
-
-
-def _exchanged(values: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], tuple[str, ...]]:
-    """Choose for each of some values another one, for all that share it the same; seeded."""
-    known = list(dict.fromkeys(values))
-    order = torch.randperm(len(known), generator=torch.Generator().manual_seed(0)).tolist()
-    return {known[here]: known[there] for here, there in zip(order, [*order[1:], order[0]], strict=True)}
 
 
 def _throughput(trained: Trained, asked: Sequence[Asked], flops: float | None, accelerator: Accelerator) -> Throughput:

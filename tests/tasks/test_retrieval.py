@@ -271,8 +271,10 @@ def test_the_pool_of_what_only_fuses_is_limited(root: Path) -> None:
     assert len(more) == 4 * 9 - 9
     scores = task.score({**given, **{e.id: Vectors(None, None, 0.1) for e in more}}, "test")
     assert (scores["r_mean"].value, scores["r_mean"].count) == (100, 9)
-    both = task.score(vectors(task.examples("test")), "test")
-    assert both["r_mean"].count == 25  # embeddings need no limit
+    assert task.counted(given, "test") == {e.id for e in task.examples("test")[:9]}  # so controls search the same
+    embedded = vectors(task.examples("test"))
+    assert task.score(embedded, "test")["r_mean"].count == 25  # embeddings need no limit
+    assert task.counted(embedded, "test") == embedded.keys()
 
 
 def test_answers_that_cannot_be_scored(task: Retrieval) -> None:

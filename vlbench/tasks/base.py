@@ -10,7 +10,7 @@ import json
 import numbers
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
@@ -81,6 +81,10 @@ class Task(ABC):
     def each(self, given: Mapping[str, Answer], split: str, scorer: str = "") -> Mapping[str, float]:
         """Return the score from 0 to 1 of every answered example, where a task can score one by one."""
         return {}
+
+    def counted(self, given: Mapping[str, Answer], split: str) -> Set[str]:
+        """Name the examples that the score of some answers is of, so that a control can be of the same."""
+        return given.keys()
 
     def follow_up(self, given: Mapping[str, Answer]) -> Sequence[Example]:
         """Ask a second round that depends on the answers of the first; most tasks have none."""

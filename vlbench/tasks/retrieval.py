@@ -7,7 +7,7 @@ retrieval is the same task, evaluated without training.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import ClassVar
 
@@ -69,6 +69,11 @@ class Retrieval(Task):
             return ()
         first = np.unique(matrix.pool.owner, return_index=True)[1]
         return Pairs([asked[at] for at in first.tolist()], asked, wanted)
+
+    def counted(self, given: Mapping[str, Answer], split: str) -> Set[str]:
+        """Name the own pairs of the pool that is searched: a smaller one where all pairs had to be fused."""
+        pool = self._matrix(given, self._answered_pairs(given)).pool
+        return {pair_id(pool.images[at], text) for at, text in zip(pool.owner.tolist(), pool.texts, strict=True)}
 
     def score(self, given: Mapping[str, Answer], split: str, scorer: str = "") -> dict[str, Score]:
         """Score answers to the pairs of both rounds: recalls, and their mean, with intervals over images.
