@@ -197,7 +197,7 @@ class Task(ABC):
 
     def answers_file(self, given: Mapping[str, Answer], split: str) -> list[dict[str, object]]:
         """Lay answers out as the official answer file has them."""
-        return [{"id": example.id, "answer": given[example.id]} for example in self.answered(given, split)]
+        return [{"id": example.id, "answer": _plain(given[example.id])} for example in self.answered(given, split)]
 
     def answers_content(self, given: Mapping[str, Answer], split: str) -> bytes:
         """Return the official answer file of a split, byte for byte."""
@@ -266,6 +266,16 @@ class Task(ABC):
             "prior": dict.fromkeys(asked, best[()]),
             "question-only": {i: best[_longest(words, best)] for i, words in asked.items()},
         }
+
+
+def _plain(answer: Answer) -> object:
+    """Return an answer as JSON can hold it."""
+    if isinstance(answer, Chances):
+        return list(answer.values)
+    if isinstance(answer, Vectors):
+        parts = {"image": answer.image, "text": answer.text}
+        return {name: None if part is None else part.tolist() for name, part in parts.items()} | {"match": answer.match}
+    return answer
 
 
 _END = "?"
