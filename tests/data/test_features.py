@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vlbench.data.features import FeatureFile, FeatureWriter, Labels, Regions
+from vlbench.data.feature_writer import FeatureWriter
+from vlbench.data.features import FeatureFile, Labels, Regions
 from vlbench.types import BadData
 
 COUNTS = st.lists(st.integers(1, 6), min_size=1, max_size=12)
@@ -202,7 +203,7 @@ def test_fingerprint_and_same_content_same_bytes(tmp_path: Path) -> None:
 
 def test_many_flushes_write_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "a.h5", [3, 1, 4, 2])
-    monkeypatch.setattr("vlbench.data.features._FLUSH", 16)
+    monkeypatch.setattr("vlbench.data.feature_writer._FLUSH", 16)
     write(tmp_path / "b.h5", [3, 1, 4, 2])
     assert FeatureFile(tmp_path / "a.h5").sha256 == FeatureFile(tmp_path / "b.h5").sha256
     FeatureFile(tmp_path / "b.h5").verify()

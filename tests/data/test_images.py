@@ -9,7 +9,8 @@ import pytest
 import torch
 from PIL import Image as Pictures
 
-from vlbench.data.features import FeatureFile, FeatureWriter, Labels, Regions
+from vlbench.data.feature_writer import FeatureWriter
+from vlbench.data.features import FeatureFile, Labels, Regions
 from vlbench.data.images import ImageStore, PixelStore, RegionStore
 from vlbench.data.transforms import Transform
 from vlbench.types import BadData

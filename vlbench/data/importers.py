@@ -21,7 +21,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from vlbench.data.features import FORMAT, FeatureFile, FeatureWriter, Labels, Regions
+from vlbench.data.feature_writer import FeatureWriter
+from vlbench.data.features import FORMAT, FeatureFile, Labels, Regions
 from vlbench.types import BadData, Fault, Misuse, Progress, quiet
 
 ORIGINAL = ("image_id", "image_w", "image_h", "num_boxes", "boxes", "features")

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from PIL import Image as Pictures
 from PIL.Image import Image as Picture
 
-from vlbench.data.features import FeatureFile, FeatureWriter, Regions
+from vlbench.data.feature_writer import FeatureWriter
+from vlbench.data.features import FeatureFile, Regions
 from vlbench.data.transforms import open_picture
 from vlbench.paths import make_folder
 from vlbench.types import BadData, Progress, quiet

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from vlbench.data.features import FeatureFile, FeatureWriter
+from vlbench.data.feature_writer import FeatureWriter
+from vlbench.data.features import FeatureFile
 from vlbench.paths import replacing
 from vlbench.types import Misuse, Progress, nearest, quiet
 from vlbench.world.blocks import DRAW, WORLD_VERSION, Block, draw_blocks, parts

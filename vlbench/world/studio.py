@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vlbench.data.features import FeatureWriter
+from vlbench.data.feature_writer import FeatureWriter
 from vlbench.world.detector import Detector
 from vlbench.world.drawing import draw, png
 from vlbench.world.output import Output
