@@ -55,6 +55,18 @@ def seeds(row: Row) -> str:
     return ",".join(map(str, row.seeds)) if len(row.seeds) < 4 else f"{len(row.seeds)} seeds"
 
 
+def control(row: Row) -> str:
+    """Write the best control of a row."""
+    return "-" if row.control is None else f"{number(row.control.value)} ({row.control.name})"
+
+
+def ahead(row: Row) -> str:
+    """Write how far a row is ahead of its best control, and whether that is beyond doubt."""
+    if row.control is None:
+        return "-"
+    return signed(row.value - row.control.value) + ("" if row.clear else ", not clearly")
+
+
 class Sources:
     """Numbers the sources of a document in the order in which they are named."""
 
@@ -104,6 +116,7 @@ def own_columns(metric: str, sources: Sources, *, wide: bool) -> list[Column]:
         Column("seeds" if wide else "seed", seeds, False),
         Column(metric, lambda r: number(r.value)),
         Column("95 %", lambda r: ends(r.low, r.high)),
+        *([Column("best control", control), Column("ahead of it", ahead, False)] if wide else []),
         Column("published", lambda r: sources.value(r.published)),
         *([Column("setting", lambda r: r.published.setting if r.published else "-", False)] if wide else []),
         Column("Δ", lambda r: signed(r.difference)),

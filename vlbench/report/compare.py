@@ -11,6 +11,7 @@ from vlbench.paths import card_folder, write_text
 from vlbench.record import RunRecord, find_records, read_record
 from vlbench.report.published import Published, find_published
 from vlbench.report.render import markdown
+from vlbench.report.summary import NAME, overview_page
 from vlbench.report.tables import Row, Table, boards, leaderboard, published_names
 from vlbench.types import Fault, Misuse, nearest
 
@@ -155,8 +156,9 @@ def under(tables: Iterable[Table], limits: Iterable[Limit]) -> list[Under]:
 
 
 def write_leaderboards(records: Iterable[RunRecord], folder: Path) -> list[Path]:
-    """Write ``<task>-<dataset>.md`` for all that is run or published; same input, same bytes."""
+    """Write ``<task>-<dataset>.md`` for all that is run or published, and an overview; same input, same bytes."""
     known, written = list(records), []
+    every: list[Table] = []
     published = find_published(ablations=False)
     for task, dataset in _pairs(known):
         tables = _tables([(task, dataset)], known, published, every_split=True)
@@ -164,7 +166,9 @@ def write_leaderboards(records: Iterable[RunRecord], folder: Path) -> list[Path]
             path = folder / f"{task}-{dataset}.md"
             write_text(path, markdown(tables, f"{task} on {tables[0].name}", _departures(tables)))
             written.append(path)
-    return written
+            every += tables
+    write_text(folder / NAME, overview_page(every))
+    return [*written, folder / NAME]
 
 
 def _departures(tables: Iterable[Table]) -> list[tuple[str, str, str]]:

@@ -85,6 +85,15 @@ def board(task: str, dataset: str, records: Iterable[RunRecord] = ()) -> Board:
     )
 
 
+class Control(NamedTuple):
+    """The best of what a result must beat to have come from looking: see ``vlbench/controls.py``."""
+
+    name: str
+    value: float
+    high: float | None
+    """The upper end of its interval."""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One recipe's result, over its seeds, beside the method's published one."""
@@ -108,6 +117,16 @@ class Row:
     peak_memory_bytes: int | None
     train_minutes: float | None
     runs: tuple[str, ...]
+    control: Control | None = None
+    """None where the table is not of the run's main metric and split."""
+
+    @property
+    def clear(self) -> bool:
+        """Whether the intervals leave no doubt that it is ahead of its best control; True where it has none."""
+        if self.control is None:
+            return True
+        least = self.value if self.low is None else self.low
+        return least > (self.control.value if self.control.high is None else self.control.high)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +256,20 @@ def _row(runs: list[RunRecord], place: _Place, board: Board, published: Sequence
         peak_memory_bytes=max((s.peak_memory_bytes for s in speeds if s.peak_memory_bytes), default=None),
         train_minutes=None if minutes is None else minutes / 60,
         runs=tuple(record.id for record in latest),
+        control=_best_control(latest, place, board),
     )  # fmt: skip
+
+
+def _best_control(runs: Sequence[RunRecord], place: _Place, board: Board) -> Control | None:
+    """Return the best control of several seeds: each by its mean, with the highest of their upper ends."""
+    if any(run.main is None or run.main[:2] != (place.split, board.metric) for run in runs):
+        return None
+    found = []
+    for name in runs[0].controls:
+        scores = [run.controls[name] for run in runs if name in run.controls]
+        highs = [score.high for score in scores if score.high is not None]
+        found.append(Control(name, fmean(score.value for score in scores), max(highs, default=None)))
+    return max(found, key=lambda one: (one.value if one.high is None else one.high, one.name), default=None)
 
 
 def _over_seeds(scores: Sequence[Score], most: float) -> tuple[float, float | None, float | None]:
