@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,16 +14,7 @@ from vlbench.proof.metrics import check_metric
 
 HERE = Path(__file__).parent / "metrics"
 Cases = dict[str, Any]
-
-
-def failing(tmp_path: Path, metric: str, spoil: Callable[[Cases], object]) -> list[str]:
-    """Names of the checks that fail once ``spoil`` has changed the recorded cases."""
-    folder = tmp_path / metric
-    shutil.copytree(HERE / metric, folder)
-    cases = json.loads((folder / "cases.json").read_text())
-    spoil(cases)
-    (folder / "cases.json").write_text(json.dumps(cases))
-    return [check.name.removeprefix(f"{metric}/") for check in check_metric(folder) if not check.passed]
+Failing = Callable[[str, Callable[[Cases], object]], list[str]]
 
 
 def of(cases: Cases, name: str) -> Any:
@@ -74,8 +63,8 @@ RETRIEVAL: dict[str, tuple[Callable[[Cases], object], list[str]]] = {
 
 
 @pytest.mark.parametrize(("spoil", "names"), RETRIEVAL.values(), ids=RETRIEVAL)
-def test_each_part_of_retrieval_can_fail(tmp_path: Path, spoil: Callable[[Cases], object], names: list[str]) -> None:
-    assert failing(tmp_path, "retrieval", spoil) == names
+def test_each_part_of_retrieval_can_fail(failing: Failing, spoil: Callable[[Cases], object], names: list[str]) -> None:
+    assert failing("retrieval", spoil) == names
 
 
 def first(cases: Cases, name: str) -> Any:
@@ -101,18 +90,18 @@ CAPTIONS: dict[str, tuple[Callable[[Cases], object], list[str]]] = {
 
 
 @pytest.mark.parametrize(("spoil", "names"), CAPTIONS.values(), ids=CAPTIONS)
-def test_each_part_of_captioning_can_fail(tmp_path: Path, spoil: Callable[[Cases], object], names: list[str]) -> None:
-    assert failing(tmp_path, "captioning", spoil) == names
+def test_each_part_of_captioning_can_fail(failing: Failing, spoil: Callable[[Cases], object], names: list[str]) -> None:
+    assert failing("captioning", spoil) == names
 
 
-def test_a_lost_reference_is_a_failure(tmp_path: Path) -> None:
-    names = failing(tmp_path, "captioning", lambda c: first(c, "noisy")["references_tokenised"].pop())
+def test_a_lost_reference_is_a_failure(failing: Failing) -> None:
+    names = failing("captioning", lambda c: first(c, "noisy")["references_tokenised"].pop())
     assert names == ["captioning"]  # not laid out as expected: nothing after it is believed
 
 
-def test_meteor_is_checked_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_meteor_is_checked_where_it_is(failing: Failing, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(caption_metrics, "meteor", lambda said, wanted: Meteor(0.5, (0.5,) * len(said)))
-    names = failing(tmp_path, "captioning", lambda c: None)
+    names = failing("captioning", lambda c: None)
     assert len(names) == 12
     assert all(name.endswith("/METEOR") for name in names)
 

@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from vlbench.proof.metrics import check_metric
-
-HERE = Path(__file__).parent / "metrics"
 Cases = dict[str, Any]
-
-
-def failing(tmp_path: Path, metric: str, spoil: Callable[[Cases], object]) -> list[str]:
-    """Names of the checks that fail once ``spoil`` has changed the recorded cases."""
-    folder = tmp_path / metric
-    shutil.copytree(HERE / metric, folder)
-    cases = json.loads((folder / "cases.json").read_text())
-    spoil(cases)
-    (folder / "cases.json").write_text(json.dumps(cases))
-    return [check.name.removeprefix(f"{metric}/") for check in check_metric(folder) if not check.passed]
+Failing = Callable[[str, Callable[[Cases], object]], list[str]]
 
 
 def run(cases: Cases, name: str, kind: str = "runs") -> Any:
@@ -74,8 +59,8 @@ NLVR2: dict[str, tuple[Callable[[Cases], object], list[str]]] = {
 
 
 @pytest.mark.parametrize(("spoil", "names"), NLVR2.values(), ids=NLVR2)
-def test_each_part_of_nlvr2_can_fail(tmp_path: Path, spoil: Callable[[Cases], object], names: list[str]) -> None:
-    assert failing(tmp_path, "nlvr2", spoil) == names
+def test_each_part_of_nlvr2_can_fail(failing: Failing, spoil: Callable[[Cases], object], names: list[str]) -> None:
+    assert failing("nlvr2", spoil) == names
 
 
 CONTRAST: dict[str, tuple[Callable[[Cases], object], list[str]]] = {
@@ -87,9 +72,9 @@ CONTRAST: dict[str, tuple[Callable[[Cases], object], list[str]]] = {
 
 @pytest.mark.parametrize(("spoil", "names"), CONTRAST.values(), ids=CONTRAST)
 def test_each_part_of_contrast_sets_can_fail(
-    tmp_path: Path, spoil: Callable[[Cases], object], names: list[str]
+    failing: Failing, spoil: Callable[[Cases], object], names: list[str]
 ) -> None:
-    assert failing(tmp_path, "nlvr2_contrast", spoil) == names
+    assert failing("nlvr2_contrast", spoil) == names
 
 
 NLVR1: dict[str, tuple[Callable[[Cases], object], list[str]]] = {
@@ -115,8 +100,8 @@ NLVR1: dict[str, tuple[Callable[[Cases], object], list[str]]] = {
 
 
 @pytest.mark.parametrize(("spoil", "names"), NLVR1.values(), ids=NLVR1)
-def test_each_part_of_nlvr1_can_fail(tmp_path: Path, spoil: Callable[[Cases], object], names: list[str]) -> None:
-    assert failing(tmp_path, "nlvr1", spoil) == names
+def test_each_part_of_nlvr1_can_fail(failing: Failing, spoil: Callable[[Cases], object], names: list[str]) -> None:
+    assert failing("nlvr1", spoil) == names
 
 
 SNLI_VE: dict[str, tuple[Callable[[Cases], object], list[str]]] = {
@@ -136,5 +121,5 @@ SNLI_VE: dict[str, tuple[Callable[[Cases], object], list[str]]] = {
 
 
 @pytest.mark.parametrize(("spoil", "names"), SNLI_VE.values(), ids=SNLI_VE)
-def test_each_part_of_entailment_can_fail(tmp_path: Path, spoil: Callable[[Cases], object], names: list[str]) -> None:
-    assert set(names) <= set(failing(tmp_path, "snli_ve", spoil))
+def test_each_part_of_entailment_can_fail(failing: Failing, spoil: Callable[[Cases], object], names: list[str]) -> None:
+    assert set(names) <= set(failing("snli_ve", spoil))
