@@ -59,11 +59,10 @@ def tree() -> str:
 
 
 def quick_table() -> str:
-    """Take the table of own results on easy-VQA from its leaderboard."""
-    lines = (ROOT / "reports" / "leaderboards" / "vqa-easy-vqa.md").read_text(encoding="utf-8").splitlines()
-    first = next(number for number, line in enumerate(lines) if line.startswith("| method"))
-    last = next(number for number in range(first, len(lines)) if not lines[number].startswith("|"))
-    return "\n".join(lines[first:last])
+    """Take the table of own results at size mini from the overview."""
+    page = (ROOT / "reports" / "leaderboards" / "README.md").read_text(encoding="utf-8").split("## Size mini\n\n")[1]
+    scores = page.split("\n\nMinutes")[0].split("\n## ")[0]
+    return scores.replace("](", "](reports/leaderboards/")
 
 
 def between(mark: str) -> str:
