@@ -5,21 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from vlbench.catalog import (
-    DatasetCard,
-    ModelCard,
-    SuiteCard,
-    TaskCard,
-    card_names,
-    cards,
-    find,
-    load_code,
-    read_card,
-)
+from vlbench.cards import DatasetCard, ModelCard, SuiteCard, TaskCard
+from vlbench.catalog import card_names, cards, find, read_card
 from vlbench.data.words import CLEANING
 from vlbench.models.base import Model
 from vlbench.paths import card_folder
 from vlbench.plan import plan
+from vlbench.plugins import load_code
 from vlbench.prepare import cleaning
 from vlbench.recipe import Recipe, parse_setting, resolve
 from vlbench.report.show import card_text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tomllib
 from importlib.metadata import PackageNotFoundError
 from io import StringIO
 from pathlib import Path
@@ -12,7 +13,8 @@ import pytest
 from rich.console import Console
 
 from vlbench import doctor
-from vlbench.catalog import DatasetCard, ModelCard, find
+from vlbench.cards import DatasetCard, ModelCard
+from vlbench.catalog import find
 from vlbench.doctor import Finding, examine, exit_code, show_doctor
 
 
@@ -102,6 +104,22 @@ def test_a_runs_folder_that_cannot_be_written_is_broken(tmp_path: Path, monkeypa
 def test_a_file_in_place_of_the_runs_folder_is_broken(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("not a folder")
     assert next(iter(doctor._folders(tmp_path, tmp_path / "runs"))).state == "broken"
+
+
+def test_what_meteor_needs_is_the_extra_of_the_package(
+    places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hint names the extra that the package has, as README does."""
+    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
+    findings = list(doctor._surroundings(places[1]))
+    assert "Java" in found(findings, "tools", "java").todo
+    root = Path(__file__).resolve().parents[1]
+    extras = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    (extra,) = [name for name, wanted in extras.items() if any("pycocoevalcap" in one for one in wanted)]
+    hint = f"pip install 'vlbench[{extra}]'"
+    assert found(findings, "tools", "pycocoevalcap").todo == hint
+    assert hint in (root / "README.md").read_text("utf-8")
 
 
 def test_a_server_is_named_without_its_password() -> None:

@@ -10,7 +10,8 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "vlbench"
 ROWS = [
     {"types", "paths"},
-    {"catalog", "recipe"},
+    {"cards", "plugins", "recipe"},
+    {"catalog"},
     {"record", "plan", "nn", "metrics", "store"},
     {"models", "tasks", "data"},
     {"learner", "engine", "tracking", "mirror", "report", "runfolder", "world"},
@@ -27,7 +28,7 @@ ROWS = [
 ]
 ROW = {name: number for number, row in enumerate(ROWS) for name in row}
 HEAVY = {"torch", "timm", "transformers", "torchvision", "mlflow", "accelerate", "pandas"}
-LIGHT = {"tasks", "metrics", "catalog", "recipe", "record", "report", "types", "paths", "plan", "preview"}
+LIGHT = {"tasks", "metrics", "cards", "catalog", "recipe", "record", "report", "types", "paths", "plan", "preview"}
 BANNED = {
     "nn": {"models", "tasks", "data", "engine", "recipe", "record", "catalog", "metrics"},
     "models": {"tasks", "data", "engine"},

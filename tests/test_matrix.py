@@ -4,10 +4,12 @@ import pytest
 import torch
 
 from vlbench.abilities import parameters
-from vlbench.catalog import ModelCard, card_names, cards, find, known_forms, known_parameters, load_code
+from vlbench.cards import ModelCard
+from vlbench.catalog import card_names, cards, find, known_forms, known_parameters
 from vlbench.learner import Learner, build_model
 from vlbench.models.base import Model, forms_of
 from vlbench.nn.heads import ScoringHead
+from vlbench.plugins import load_code
 from vlbench.types import FORMS, Batch, Chances, Form, Image, Misuse, Text, Tokens, Vectors
 
 CLAIMED = {

@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from vlbench.catalog import ModelCard, cards
+from vlbench.cards import ModelCard
+from vlbench.catalog import cards
 from vlbench.paths import card_folder
 from vlbench.plan import Impossible, answer_list_of, check_possible, other_data, plan, published_checkpoint
 from vlbench.prepare import Options, _check_order

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from vlbench.catalog import DatasetCard, ModelCard, find
+from vlbench.cards import DatasetCard, ModelCard
+from vlbench.catalog import find
 from vlbench.data import opening
 from vlbench.engine.checkpoint import read_table
 from vlbench.engine.weightfile import read_weights

@@ -12,18 +12,10 @@ from typing import Any
 import pytest
 
 from vlbench import run as run_module
-from vlbench.catalog import (
-    DatasetCard,
-    ModelCard,
-    TaskCard,
-    card_names,
-    cards,
-    find,
-    find_dataset,
-    known_forms,
-    load_code,
-)
+from vlbench.cards import DatasetCard, ModelCard, TaskCard
+from vlbench.catalog import card_names, cards, find, find_dataset, known_forms
 from vlbench.plan import Impossible, check_possible, plan, trained_on
+from vlbench.plugins import load_code
 from vlbench.record import read_record
 from vlbench.tasks.base import OfficialFiles, Task
 from vlbench.types import BadData
@@ -299,8 +291,45 @@ def test_a_reply_that_is_none(command: Command, asked: Path, tmp_path: Path, rep
 def test_a_task_without_a_server(command: Command, made: Path) -> None:
     done = command("run", "lxmert", "refcoco", "--dataset", "world", "--data", made, *FEW)
     name = json.loads(done.out)["runs"][0]["id"]
-    command("submit", name, "--data", made).refused(2, "no split whose answers only a server knows")
+    nothing = command("submit", name, "--data", made)
+    nothing.refused(2, "the made-up world has no evaluation server: vlbench evaluate scores its splits")
+    again = f"evaluate lxmert refcoco --dataset world --size mini --start run:{name} --split testA,testB --suite quick"
+    assert f"  -> vlbench {again}\n" in nothing.err
+    assert command(*again.split(), "--data", made, "--dry-run").code == 0  # what is advised can be typed
     command("submit", name, "--data", made, "--split", "testA").refused(2, "no evaluation server")
+
+
+def test_an_upload_of_the_made_up_world_names_no_server(command: Command, made: Path) -> None:
+    typed = ("run", "lxmert", "snli-ve", "--dataset", "world", "--data", made, *FEW)
+    name = json.loads(command(*typed).out)["runs"][0]["id"]
+    command("submit", name, "--data", made).refused(2, "no evaluation server")
+    few = ("--set", "steps=2", "--set", "batch=8", "--no-mlflow", "--json")
+    typed = ("run", "lxmert", "vqa", "--dataset", "world", "--data", made, *few)
+    name = json.loads(command(*typed).out)["runs"][0]["id"]
+    done = command("submit", name, "--data", made, "--split", "test")
+    assert done.code == 0, done.err
+    assert "the made-up world has no evaluation server: vlbench evaluate scores its splits" in done.out
+    assert "named at" not in done.out
+    (upload,) = json.loads(command("submit", name, "--data", made, "--split", "test", "--json").out)
+    assert Path(upload["path"]).is_file()
+    assert upload["home"] == ""
+
+
+def test_what_to_do_names_real_splits(command: Command, asked: Path, vqa_v2: Path) -> None:
+    """A split that was not answered is named in the command that answers it; one that is none is not."""
+    done = command("submit", asked.name, "--data", vqa_v2, "--split", "test")
+    done.refused(2, "has not answered test")
+    command_line = f"evaluate lxmert vqa --dataset vqa-v2 --size mini --start run:{asked.name}"
+    assert f"{command_line} --split test --suite quick\n" in done.err
+    done = command("submit", asked.name, "--data", vqa_v2, "--split", "tset")
+    done.refused(2, "has not answered tset")
+    assert "its splits: train, val, " in done.err
+    record = json.loads((asked / "record.json").read_text())
+    del record["answers"]["test-dev"]
+    (asked / "record.json").write_text(json.dumps(record))
+    done = command("submit", asked.name, "--data", vqa_v2)
+    done.refused(2, "no split whose answers only a server knows")
+    assert f"{command_line} --split test-dev,test --suite quick\n" in done.err
 
 
 def test_a_faulty_part_of_a_card() -> None:

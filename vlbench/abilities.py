@@ -10,10 +10,12 @@ import json
 
 import torch
 
-from vlbench.catalog import ModelCard, cards, load_code
+from vlbench.cards import ModelCard
+from vlbench.catalog import cards
 from vlbench.learner import build_model
 from vlbench.models.base import Model, forms_of
 from vlbench.paths import card_folder, write_text
+from vlbench.plugins import load_code
 from vlbench.types import Form
 
 SMALL = {"vocabulary": 32, "feature_dim": 8, "image_size": 64, "text_length": 8, "dropout": 0.0}

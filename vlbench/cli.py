@@ -137,10 +137,12 @@ def evaluate(
 ) -> None:
     """Evaluate a checkpoint without training: a published one (suite paper), an own run, or a file (suite quick)."""
     from vlbench.matrix import Matrix
+    from vlbench.plan import means_published
 
-    suite = suite or ("paper" if start == "published" else "quick")
     typed = _typed(dataset=dataset, size=size, start=start, limit=limit, settings=settings)
     typed |= {"steps": 0, "epochs": 0.0}
+    start = str(typed.get("start", ""))
+    suite = suite or ("paper" if means_published(start, methods) else "quick")
     if split:
         typed["evaluate_splits"] = tuple(split.split(","))
     matrix = Matrix(
@@ -193,8 +195,8 @@ def _print_listing(found: Listing, as_json: bool) -> None:
     console = terminal()
     console.print(found.title, style="bold", highlight=False)
     console.print(listing_grid(found))
-    if any(row.get("verified") == "memory" for row in found.rows):
-        console.print(MARK_NOTE, style="dim", highlight=False)
+    for line in (*found.notes, *([MARK_NOTE] if any(row.get("verified") == "memory" for row in found.rows) else [])):
+        console.print(line, style="dim", highlight=False)
 
 
 @app.command()
@@ -286,7 +288,9 @@ def score(
     debug: Debug = False,
 ) -> None:
     """Score anyone's answer file against the official files; needs no model and no GPU."""
-    from vlbench.catalog import TaskCard, find, load_code
+    from vlbench.cards import TaskCard
+    from vlbench.catalog import find
+    from vlbench.plugins import load_code
     from vlbench.tasks.base import OfficialFiles, Task
 
     code = load_code(find(TaskCard, task).code, Task)

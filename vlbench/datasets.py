@@ -1,22 +1,25 @@
 """Data sets on disk: which are here, how to get them, and whether what is here is whole.
 
 A check counts every split, joins every example with its images or features, compares checksums where they are known
-and decodes every image. It changes nothing.
+and decodes every image. It changes nothing of the data; a tar of images is unpacked into the cache, as a run does.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vlbench.catalog import DatasetCard, TaskCard, card_names, cards, find, find_dataset, load_code
+from vlbench.cards import DatasetCard, TaskCard
+from vlbench.catalog import card_names, cards, find, find_dataset
 from vlbench.data.features import FeatureFile
 from vlbench.data.transforms import open_picture
 from vlbench.made import FOLDER, made_folder, placed
 from vlbench.paths import sha256
+from vlbench.plugins import load_code
 from vlbench.tasks.base import Task
+from vlbench.tasks.places import alternatives, first_here, located
 from vlbench.tasks.reading import listed
 from vlbench.types import BadData, Fault, Misuse, Progress, nearest, quiet
 from vlbench.world.layout import MANIFEST
@@ -70,8 +73,8 @@ def _here(card: DatasetCard, data: Path) -> Here:
         task = _open(card, tasks[0], data) if tasks else None
         whole = task is not None and all(_files_here(task, split) for split in card.splits)
         return Here(card.id, card.name, tasks, "here" if whole else "not here", f"pip install {card.id}")
-    papers = [f for f in card.file if f.role not in ("images", "features")]
-    found = [f for f in papers if (data / card.folder / f.name).exists()]
+    papers = alternatives(f for f in card.file if f.role not in ("images", "features"))
+    found = [group for group in papers if first_here(data / card.folder, group)]
     state = "not here" if not found else "here" if len(found) == len(papers) else "in part"
     return Here(card.id, card.name, tasks, state, card.home)
 
@@ -138,7 +141,7 @@ def _check_split(task: Task, name: str, split: str, decoded: dict[Path, str], pr
     if expected and count != expected:
         wrong.append(f"{count:,} examples, but the card says {expected:,}")
     keys = list(dict.fromkeys(key for example in examples for key in example.images))
-    files = task.image_files(split)
+    files = _image_files(task, split, wrong)
     stored = _stored(task, split, wrong)
     lost = [key for key in keys if key not in files and key not in stored]
     if lost:
@@ -149,9 +152,18 @@ def _check_split(task: Task, name: str, split: str, decoded: dict[Path, str], pr
     return Part(name, split, count, expected, len(keys), len(keys) - len(lost), tuple(wrong))
 
 
+def _image_files(task: Task, split: str, wrong: list[str]) -> Mapping[str, Path]:
+    """Return the image files of a split; where they cannot be read, as in a tar that is cut, none but why."""
+    try:
+        return task.image_files(split)
+    except BadData as fault:
+        wrong.append(fault.wrong)
+        return {}
+
+
 def _checksums(task: Task, split: str) -> Iterator[str]:
     for file in task.card.file:
-        path = task.folder / file.name
+        path = located(task.folder, file.name)
         if file.sha256 and file.split in ("", split) and path.is_file() and sha256(path) != file.sha256:
             yield f"{path}: its sha256 is not the one the card states; it may be cut or of another version"
 

@@ -21,9 +21,12 @@ from rich.console import Console
 from rich.table import Table
 
 from vlbench import __version__
-from vlbench.catalog import DatasetCard, ModelCard, TaskCard, cards, load_code
+from vlbench.cards import DatasetCard, ModelCard, TaskCard
+from vlbench.catalog import cards
 from vlbench.paths import cache_root
+from vlbench.plugins import load_code
 from vlbench.runfolder import this_code
+from vlbench.tasks.places import alternatives, first_here, located
 from vlbench.tracking import store_uri
 from vlbench.types import Fault
 
@@ -198,10 +201,11 @@ def _packaged(card: DatasetCard, data_root: Path) -> Finding:
 
 def _files(card: DatasetCard, folder: Path) -> Finding:
     """Say which official files of a data set are here: all but features, which are looked at apart."""
-    area, wanted = "data sets", [file for file in card.file if file.role != "features"]
-    missing = [file.name for file in wanted if not (folder / file.name).exists()]
-    here = [file for file in wanted if file.bytes and (folder / file.name).is_file()]
-    if cut := [file.name for file in here if (folder / file.name).stat().st_size != file.bytes]:
+    area, known = "data sets", [file for file in card.file if file.role != "features"]
+    wanted = alternatives(known)
+    missing = [_any_of([file.name for file in group]) for group in wanted if not first_here(folder, group)]
+    here = [(file, located(folder, file.name)) for file in known if file.bytes]
+    if cut := [file.name for file, path in here if path.is_file() and path.stat().st_size != file.bytes]:
         what = f"of another size than published: {', '.join(cut)}"
         return Finding(area, card.id, "lack", what, f"get them again at {card.home}")
     if not missing:
@@ -210,9 +214,14 @@ def _files(card: DatasetCard, folder: Path) -> Finding:
     return Finding(area, card.id, "lack", what, f"get them at {card.home}; see: vlbench show {card.id}")
 
 
+def _any_of(names: Sequence[str]) -> str:
+    """Name a file, and what may be there instead of it."""
+    return names[0] + (f" (or {', or '.join(names[1:])})" if names[1:] else "")
+
+
 def _features(card: DatasetCard, folder: Path) -> Finding:
     """Say which stored region features of a data set are here, as published or in vlbench's own format."""
-    wanted = [folder / file.name for file in card.file if file.role == "features"]
+    wanted = list(dict.fromkeys(folder / file.name for file in card.file if file.role == "features"))
     if not wanted:
         return Finding("region features", card.id, "note", "none published; regions are proposed on the images")
     here = [path for path in wanted if path.exists() or path.with_suffix(".h5").is_file()]
@@ -254,10 +263,14 @@ def _checkpoints(data_root: Path) -> Iterator[Finding]:
 
 
 def _surroundings(runs_root: Path) -> Iterator[Finding]:
-    """Look at the MLflow store, Java and the code's own commit."""
+    """Look at the MLflow store, at what METEOR needs and at the code's own commit."""
     yield _store(store_uri(runs_root))
+    only = "not here; only METEOR, of captioning, needs it"
     java = shutil.which("java")
-    yield Finding("tools", "java", "note", f"{java}" if java else "not here; only METEOR, of captioning, needs it")
+    yield Finding("tools", "java", "note", java or only, "" if java else "install a Java runtime, version 8 or newer")
+    package = importlib.util.find_spec("pycocoevalcap")
+    todo = "" if package else "pip install 'vlbench[caption]'"
+    yield Finding("tools", "pycocoevalcap", "note", version("pycocoevalcap") if package else only, todo)
     code = this_code()
     commit = f"{code.commit}{', with changes' if code.dirty else ''}" if code.commit else "not a git checkout"
     yield Finding("tools", "commit", "note", commit)

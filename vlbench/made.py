@@ -7,7 +7,7 @@ from typing import cast
 
 from filelock import FileLock
 
-from vlbench.catalog import DatasetCard
+from vlbench.cards import DatasetCard
 from vlbench.paths import cache_root, make_folder
 from vlbench.types import Progress, quiet
 from vlbench.world.blocks import WORLD_VERSION

@@ -11,10 +11,22 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from vlbench.catalog import ModelCard, TaskCard, card_names, find_suite
+from vlbench.cards import ModelCard, TaskCard
+from vlbench.catalog import card_names, find_suite
 from vlbench.console import LiveProgress
 from vlbench.paths import data_root, runs_root
-from vlbench.plan import Impossible, Plan, check_possible, names_of, other_data, plan, trained_on
+from vlbench.plan import (
+    Impossible,
+    Plan,
+    WrongStart,
+    check_possible,
+    find_model,
+    names_of,
+    other_data,
+    plan,
+    trained_on,
+)
+from vlbench.runfolder import check_start
 from vlbench.types import BadData, Fault, Misuse, as_fault
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -62,19 +74,21 @@ class Matrix:
     def add(self, methods: str, tasks: str, seeds: str) -> None:
         """Plan every pair and seed; a wrong name is an error at once."""
         known = [task for task in card_names(TaskCard) if task not in find_suite(self.suite).without]
-        pairs = list(product(names_of(methods, card_names(ModelCard)), names_of(tasks, known)))
-        for method, task in pairs:
-            made = [self._plan(method, task, seed) for seed in _seeds(seeds)]
+        faults: list[Impossible] = []
+        for method, task in product(names_of(methods, card_names(ModelCard)), names_of(tasks, known)):
             try:
+                made = [self._plan(method, task, seed) for seed in _seeds(seeds)]
                 check_possible(made[0])
+                check_start(made[0], self.out)
             except Impossible as fault:
-                if len(pairs) == 1:
-                    raise
-                title = f"{made[0].model.name} on {made[0].task.id}"
+                faults.append(fault)
+                title = f"{find_model(method).name} on {task}"
                 self.impossible.append(Skipped(title, fault.wrong, fault.todo, 0))
             else:
                 self.plans += made
         if not self.plans:
+            if len(faults) == 1 or all(isinstance(fault, WrongStart) for fault in faults):
+                raise faults[0]
             raise Impossible("none of these pairs can be", f"{self.impossible[0].title}: {self.impossible[0].wrong}")
 
     def _plan(self, method: str, task: str, seed: Mapping[str, int]) -> Plan:

@@ -10,22 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vlbench.catalog import (
-    Checkpoint,
-    DatasetCard,
-    ModelCard,
-    Paper,
-    Split,
-    SuiteCard,
-    TaskCard,
-    card_names,
-    cards,
-    find,
-    find_dataset,
-    find_suite,
-    known_forms,
-    known_parameters,
-)
+from vlbench.cards import Checkpoint, DatasetCard, ModelCard, Paper, Split, SuiteCard, TaskCard
+from vlbench.catalog import card_names, cards, find, find_dataset, find_suite, known_forms, known_parameters
 from vlbench.paths import card_folder
 from vlbench.recipe import Layer, Recipe, resolve
 from vlbench.types import Fault, Misuse, nearest
@@ -54,13 +40,17 @@ class Plan(NamedTuple):
 
         ``train`` and ``whole-words`` learn one from the training texts.
         """
-        own = str(self.model.sizes[self.recipe.size].get("tokeniser", self.model.tokeniser))
+        own = _own_tokeniser(self.model, self.recipe.size)
         return self.recipe.tokeniser or (own if own == "whole-words" else self.dataset.tokeniser or own or "train")
 
     @property
     def folder_stem(self) -> Path:
         """Return data set / method: where runs of this pair lie below the runs folder."""
         return Path(self.dataset.id) / self.model.id
+
+
+def _own_tokeniser(model: ModelCard, size: str) -> str:
+    return str(model.sizes.get(size, {}).get("tokeniser", model.tokeniser))
 
 
 def trains(plan: Plan) -> bool:
@@ -79,7 +69,7 @@ def finetuning(model: ModelCard, task: TaskCard, dataset: str, size: str) -> lis
 
 def from_published(plan: Plan) -> bool:
     """Say whether a plan begins from an official checkpoint: ``published``, or one by its name on the card."""
-    return plan.recipe.start == "published" or any(plan.recipe.start == c.name for c in plan.model.checkpoint)
+    return _is_published(plan.model, plan.recipe.start)
 
 
 def published_checkpoint(plan: Plan) -> Checkpoint | None:
@@ -106,6 +96,12 @@ class Impossible(Fault):
     """A pair of method and task that cannot be, or cannot begin so; others of the same command can."""
 
 
+class WrongStart(Impossible):
+    """A start of another method or size than the pair's: typed wrongly, where no pair of the command goes with it."""
+
+    code = 2
+
+
 def check_form(plan: Plan) -> None:
     """Refuse a task whose form of answer the method has no head for at this size."""
     method, task, size = plan.model.id, plan.task, plan.recipe.size
@@ -123,9 +119,11 @@ def check_possible(plan: Plan) -> None:
     """Refuse, before anything is read, a form the method has no head for and a start that cannot answer or begin it."""
     method, task, size = plan.model.id, plan.task, plan.recipe.size
     check_form(plan)
-    found = published_checkpoint(plan) if from_published(plan) else None
-    if found is None:
+    if not from_published(plan):
         return
+    found = published_checkpoint(plan)
+    if found is None:
+        raise _unpublished(plan)
     if found.unfit:
         raise Impossible(
             f"no run can begin from the published weights of {method}: {found.unfit}",
@@ -141,6 +139,18 @@ def check_possible(plan: Plan) -> None:
             f"the published weights of {method} at size {size} are pre-trained only: they have no head for {task.id}",
             f"fine-tune first: vlbench run {method} {task.id} --suite paper",
         )
+
+
+def _unpublished(plan: Plan) -> Impossible:
+    """Say that a method has no published weights of a size, and which sizes have some."""
+    sizes = dict.fromkeys(c.size for c in plan.model.checkpoint if plan.recipe.start in ("published", c.name))
+    others = [size for size in sizes if size != plan.recipe.size]
+    of = f"of size {plan.recipe.size}" + (f" for {plan.task.id}" if plan.recipe.size in sizes else "")
+    todo = "train from scratch with --start scratch"
+    return Impossible(
+        f"{plan.model.id} has no published checkpoint {of}",
+        f"{todo}, or choose a size that has one: --size {', '.join(others)}" if others else todo,
+    )
 
 
 _NEEDS_TUNING = ("classify", "compare", "choose", "point")
@@ -257,15 +267,54 @@ def plan(method: str, task: str, *, suite: str = "quick", typed: Mapping[str, An
     budget += [(suite_file, suite_card.tasks.get(name, {})) for name in asked]
     budget.append((suite_file, suite_card.methods.get(model_card.id, {})))
     budget += [(suite_file, suite_card.pairs.get(f"{model_card.id}/{name}", {})) for name in asked]
+    budget += _size_of_start(model_card, typed, _last("size", budget))
+    size, start = (_last(key, [*budget, ("typed", typed)]) for key in ("size", "start"))
+    budget += _words_of_start(model_card, dataset_card, start, size)
     budget.append(("typed", {**typed, **names}))
-    sizes = [str(layer["size"]) for _, layer in budget if "size" in layer]
-    size = sizes[-1] if sizes else Recipe.model_fields["size"].default
     layers += [(model_file, layer) for layer in finetuning(model_card, task_card, dataset_card.id, size)]
     recipe, origins = resolve([*layers, *budget])
     if recipe.size not in model_card.sizes:
         known = nearest(recipe.size, list(model_card.sizes))
         raise Misuse(f"{model_card.id} has no size '{recipe.size}'; {known}", f"see: vlbench show {model_card.id}")
     return Plan(model_card, task_card, dataset_card, suite_card, recipe, origins)
+
+
+def _last(key: str, layers: Sequence[Layer]) -> str:
+    """Return what the last of some layers says of a key; the default where none does."""
+    return next((str(layer[key]) for _, layer in reversed(layers) if key in layer), Recipe.model_fields[key].default)
+
+
+def _size_of_start(model: ModelCard, typed: Mapping[str, Any], usual: str) -> list[Layer]:
+    """Take the size of the checkpoint that was named as the start, where no size was typed; refuse another one."""
+    start, asked = str(typed.get("start", "")), str(typed.get("size", ""))
+    sizes = [c.size for c in model.checkpoint if c.name == start]
+    if not sizes or (asked or usual) in sizes:
+        return []
+    if not asked:
+        return [(f"the checkpoint {start}", {"size": "base" if "base" in sizes else sizes[0]})]
+    if start == "published":  # a word for all of the published weights, whatever they are called
+        return []
+    raise WrongStart(
+        f"the checkpoint '{start}' of {model.id} is of size {' or '.join(sizes)}, but --size {asked} was typed",
+        f"leave --size out, or type --size {sizes[0]}",
+    )
+
+
+def _words_of_start(model: ModelCard, dataset: DatasetCard, start: str, size: str) -> list[Layer]:
+    """Take the method's own vocabulary for published weights: of one learned from a data set they know no word."""
+    own = _own_tokeniser(model, size)
+    if not dataset.tokeniser or own in ("", "whole-words") or not _is_published(model, start):
+        return []
+    return [(f"the checkpoint {start}", {"tokeniser": own})]
+
+
+def _is_published(model: ModelCard, start: str) -> bool:
+    return start == "published" or any(start == checkpoint.name for checkpoint in model.checkpoint)
+
+
+def means_published(start: str, methods: str) -> bool:
+    """Say whether a start is published weights of one of the methods, by that word or by a checkpoint's name."""
+    return any(_is_published(find_model(name), start) for name in names_of(methods, card_names(ModelCard)))
 
 
 def _task_of(name: str, typed: dict[str, Any]) -> tuple[str, dict[str, Any]]:

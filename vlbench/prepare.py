@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from vlbench.catalog import Checkpoint, DatasetCard, load_code
+from vlbench.cards import Checkpoint, DatasetCard
 from vlbench.data.batches import Collator
 from vlbench.data.glove import FOLDER, find_glove, read_glove
 from vlbench.data.images import ImageStore
@@ -26,6 +26,7 @@ from vlbench.made import open_made
 from vlbench.models.base import Model
 from vlbench.paths import sha256, write_text
 from vlbench.plan import ANSWER_LIST, Plan, answer_list_of, from_published, published_checkpoint, trains, where_to_get
+from vlbench.plugins import load_code
 from vlbench.runfolder import WEIGHTS, WORDS, find_run, finished
 from vlbench.tasks.base import Task
 from vlbench.tasks.reading import read_answers, read_json

@@ -6,13 +6,17 @@ import math
 from pathlib import Path
 from typing import Any
 
-from vlbench.catalog import Checkpoint, load_code
+from vlbench.cards import Checkpoint
 from vlbench.made import placed
 from vlbench.paths import card_folder
 from vlbench.plan import ANSWER_LIST, Plan, answer_list_of, from_published, published_checkpoint, trains, where_to_get
+from vlbench.plugins import load_code
 from vlbench.record import RunRecord, find_records, read_record
 from vlbench.runfolder import find_run
 from vlbench.tasks.base import Task
+from vlbench.tasks.pictures import names_in
+from vlbench.tasks.places import alternatives, first_here
+from vlbench.tasks.reading import listed
 from vlbench.types import BadData, Fault
 
 
@@ -31,7 +35,7 @@ def preview(plan: Plan, data: Path, out: Path) -> dict[str, Any]:
     training, asked = (min(n, limit) if limit else n for n in (training, asked))
     steps = plan.recipe.steps or math.ceil(plan.recipe.epochs * math.ceil(training / plan.recipe.batch))
     missing += [*_missing_checkpoint(plan, data, out), *_missing_words(plan, data)]
-    missing += [] if unmade else _missing_images(plan, data)
+    missing += [] if unmade else _missing_images(plan, task)
     like = _like(plan, out, trains=trains(plan))
     return {
         "run": plan.title,
@@ -98,22 +102,47 @@ def _missing_words(plan: Plan, data: Path) -> list[str]:
     return []
 
 
-def _missing_images(plan: Plan, data: Path) -> list[str]:
-    """List what the planned size looks at and is not here: files of region features, or folders of images."""
-    folder = data / plan.dataset.folder
+def _missing_images(plan: Plan, task: Task) -> list[str]:
+    """List what the planned size looks at and is not here: files of region features, or images."""
     splits = [*(plan.recipe.train_splits if trains(plan) else ()), *plan.recipe.evaluate_splits]
     features = plan.dataset.files_of("features", splits) if plan.model.sees_at(plan.recipe.size) == "regions" else []
     if not features:  # pixels, or regions that are made from the images
-        places = [folder / file.name for file in plan.dataset.files_of("images", splits)]
-        return [f"{path} (its images)" for path in places if not _holds_something(path)]
-    paths = [folder / file.name for file in features]
+        lines = [line for split in splits for line in _missing_pictures(task, split, plan.recipe.limit)]
+        return list(dict.fromkeys(lines))
+    paths = [task.folder / file.name for file in features]
     return [
         f"{path} (or {path.stem}.h5)" for path in paths if not path.exists() and not path.with_suffix(".h5").exists()
     ]
 
 
-def _holds_something(path: Path) -> bool:
-    return any(path.iterdir()) if path.is_dir() else path.exists()
+def _missing_pictures(task: Task, split: str, limit: int) -> list[str]:
+    """List the folders, or tars, of a split's images that are not here; or the images that are in none of them."""
+    absent, faulty, places, names = [], [], [], set[str]()
+    for group in alternatives(task.card.files_of("images", [split])):
+        if place := first_here(task.folder, group):
+            places.append(str(place))
+            try:
+                names |= names_in(place)
+            except BadData as fault:
+                faulty.append(fault.wrong)
+        else:
+            first, *others = (str(task.folder / file.name) for file in group)
+            absent.append(f"{first} (its images; or {', '.join(others)})" if others else f"{first} (its images)")
+    keys = _keys(task, split, limit) if places or absent else []
+    # COCO's release of 2017 calls an image by its number alone
+    lost = [key for key in keys if key not in names and key.rpartition("_")[2] not in names]
+    if faulty or absent:
+        return [*faulty, *(absent if lost or not keys else [])]
+    return [f"images of {split} in {', '.join(places)}: {listed(lost)}"] if lost else []
+
+
+def _keys(task: Task, split: str, limit: int) -> list[str]:
+    """List the images that a split asks of; none where what it asks is not here."""
+    try:
+        examples = list(task.examples(split))[: limit or None]
+    except BadData:
+        return []
+    return list(dict.fromkeys(key for example in examples for key in example.images))
 
 
 def _like(plan: Plan, out: Path, *, trains: bool) -> RunRecord | None:

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -15,9 +16,9 @@ from filelock import FileLock, Timeout
 
 from vlbench import __version__
 from vlbench.paths import make_folder, write_text
-from vlbench.plan import Plan, recipe_text
+from vlbench.plan import Plan, WrongStart, from_published, recipe_text
 from vlbench.record import Code, RunRecord, find_records, read_record
-from vlbench.types import BadData, Fault, Misuse
+from vlbench.types import BadData, Fault, Misuse, nearest
 
 RECORD, BEGUN, WEIGHTS, WORDS = (
     "record.json",
@@ -114,10 +115,74 @@ def find_run(name: str, out: Path) -> Path:
     folders = [path.parent for path in find_records(out)]
     exact = [folder for folder in folders if folder.name == name]
     found = exact or [f for f in folders if f.name.startswith(name) or f.name.endswith(name)]
-    if len(found) != 1:
-        what = "no finished run" if not found else f"{len(found)} runs"
-        raise Misuse(f"{what} below {out} fit 'run:{name}'", "see: vlbench list runs")
+    if not found:
+        close = get_close_matches(name, [folder.name for folder in folders], n=1)
+        hint = f"; did you mean 'run:{close[0]}'?" if close else ""
+        raise Misuse(f"no finished run below {out} fits 'run:{name}'{hint}", "see: vlbench list runs")
+    if len(found) > 1:
+        some = ", ".join(folder.name for folder in found[:3]) + (", ..." if len(found) > 3 else "")
+        raise Misuse(f"{len(found)} runs below {out} fit 'run:{name}': {some}", "write more of its name, or all of it")
     return found[0]
+
+
+def check_start(plan: Plan, out: Path) -> None:
+    """Refuse, before anything is read, a start that is nothing, or a run whose weights are no start for this plan."""
+    start = plan.recipe.start
+    if start == "scratch" or from_published(plan):
+        return
+    if start.startswith("run:"):
+        _check_earlier(plan, find_run(start.removeprefix("run:"), out))
+    elif not Path(start).is_file():
+        raise _no_start(plan, out)
+
+
+def _check_earlier(plan: Plan, folder: Path) -> None:
+    """Refuse a run of another method or size, and one that has left no weights."""
+    earlier, size = read_record(folder / RECORD), plan.recipe.size
+    if earlier.method != plan.model.id:
+        raise WrongStart(
+            f"{plan.model.id} cannot start from {folder}: that is a run of {earlier.method}",
+            f"choose a run of {plan.model.id}: vlbench list runs; or name {earlier.method} instead of it",
+        )
+    if earlier.size != size:
+        raise WrongStart(
+            f"{plan.model.id} at size {size} cannot start from {folder}: that is a run at size {earlier.size}",
+            f"type --size {earlier.size}, or choose a run at size {size}: vlbench list runs",
+        )
+    if (words := earlier.recipe.tokeniser) and words != plan.tokeniser:
+        raise WrongStart(
+            f"{plan.model.id} with the vocabulary {plan.tokeniser} cannot start from {folder}: that run had {words}",
+            f"type --set tokeniser={words}",
+        )
+    if not earlier.checkpoint:
+        raise WrongStart(
+            f"{plan.model.id} cannot start from {folder}: nothing was trained in that run, so it has left no weights",
+            f"start from what it started from: --start {earlier.recipe.start}",
+        )
+    if not (folder / WEIGHTS).is_file():
+        raise BadData(f"{folder / WEIGHTS} is not here", "put it back, or choose another run: vlbench list runs")
+
+
+def _no_start(plan: Plan, out: Path) -> Fault:
+    """Say that a start is no checkpoint of the method, no run and no file, and what it may be meant to be."""
+    start, path = plan.recipe.start, Path(plan.recipe.start)
+    if path.is_dir():
+        todo = f"a run is named by run:ID, as in --start run:{path.name}; else name the file of the weights"
+        return WrongStart(f"the start {start} is a folder", todo)
+    if path.suffix or len(path.parts) > 1:
+        beside = [one.name for one in path.parent.iterdir() if one.is_file()] if path.parent.is_dir() else []
+        close = get_close_matches(path.name, beside, n=1)
+        hint = f"; did you mean '{path.parent / close[0]}'?" if close else ""
+        todo = f"put it there, or see what {plan.model.id} can start from: vlbench show {plan.model.id}"
+        return BadData(f"there is no checkpoint {start}{hint}", todo)
+    names = ["scratch", "published", *(checkpoint.name for checkpoint in plan.model.checkpoint)]
+    hint = nearest(start, [*names, *(f"run:{record.parent.name}" for record in find_records(out))])
+    if not hint.startswith("did you mean"):
+        hint = nearest(start, list(dict.fromkeys(names)))  # runs are many, and their names all alike
+    return WrongStart(
+        f"the start '{start}' is no checkpoint of {plan.model.id}, no run and no file; {hint}",
+        f"a run is named by run:ID (vlbench list runs), a checkpoint as in: vlbench show {plan.model.id}",
+    )
 
 
 @cache

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vlbench.catalog import DatasetCard, find_dataset, load_code
+from vlbench.cards import DatasetCard, SuiteCard
+from vlbench.catalog import card_names, find_dataset
 from vlbench.made import placed
 from vlbench.paths import replacing
 from vlbench.plan import find_task
+from vlbench.plugins import load_code
 from vlbench.record import RunRecord, Score, read_record
 from vlbench.report.tables import SERVER
 from vlbench.runfolder import RECORD, find_run
@@ -18,6 +21,7 @@ from vlbench.tasks.reading import describe, read_json
 from vlbench.types import BadData, Misuse, nearest
 
 _OVERALL = ("overall", "accuracy")
+_NO_SERVER = "the made-up world has no evaluation server: vlbench evaluate scores its splits whose answers are public"
 _SYNONYMS = {"test-standard": "test-std", "test_standard": "test-std"}
 
 
@@ -28,7 +32,12 @@ class Upload(NamedTuple):
     split: str
     bytes: int
     home: str
-    """The page of the data set, which names the server."""
+    """The page of the data set, which names the server; empty where there is none."""
+
+    @property
+    def server(self) -> str:
+        """Say where the file goes."""
+        return f"the server is named at {self.home}" if self.home else _NO_SERVER
 
 
 def submit(name: str, out: Path, data: Path, splits: tuple[str, ...] = ()) -> list[Upload]:
@@ -42,14 +51,32 @@ def submit(name: str, out: Path, data: Path, splits: tuple[str, ...] = ()) -> li
     wanted = splits or tuple(split for split in record.answers if not card.splits[split].public)
     for split in wanted:
         if split not in record.answers:
-            raise Misuse(f"{record.id} has not answered {split}; {nearest(split, list(record.answers))}", _how(record))
+            todo = _how(record, split) if split in card.splits else f"its splits: {', '.join(card.splits)}"
+            raise Misuse(f"{record.id} has not answered {split}; {nearest(split, list(record.answers))}", todo)
     if not wanted:
-        raise Misuse(f"{record.id} has answered no split whose answers only a server knows", _how(record))
+        raise _nothing(record, card)
     return [_upload(folder, record, card, task, split) for split in wanted]
 
 
-def _how(record: RunRecord) -> str:
-    return f"vlbench evaluate {record.method} {record.task} --start run:{record.id} --split SPLIT"
+def _nothing(record: RunRecord, card: DatasetCard) -> Misuse:
+    """Say that a run has answered nothing that a server is needed for, and what would."""
+    if card.made:
+        public = [name for name, split in card.splits.items() if split.public]
+        return Misuse(_NO_SERVER, _how(record, ",".join(card.recipe.get("evaluate_splits", public))))
+    hidden = [name for name, split in card.splits.items() if not split.public]
+    here = f"{card.name} has no such split: its splits are scored by vlbench evaluate"
+    wrong = f"{record.id} has answered no split whose answers only a server knows"
+    return Misuse(wrong, _how(record, ",".join(hidden)) if hidden else here)
+
+
+def _how(record: RunRecord, split: str) -> str:
+    """Return the command that answers a split with a run's weights: its own, or those it began from."""
+    start = f"run:{record.id}" if record.checkpoint else record.recipe.start
+    options = {"dataset": record.dataset, "size": record.size, "start": start, "split": split}
+    if record.suite in card_names(SuiteCard):  # of a suite that was a file, a record keeps the name only
+        options["suite"] = record.suite
+    typed = " ".join(f"--{name} {shlex.quote(value)}" for name, value in options.items())
+    return f"vlbench evaluate {shlex.quote(record.recipe.model)} {shlex.quote(record.recipe.task)} {typed}"
 
 
 def _open(record: RunRecord, data: Path) -> tuple[DatasetCard, Task]:
@@ -68,12 +95,12 @@ def _upload(folder: Path, record: RunRecord, card: DatasetCard, task: Task, spli
         more = f" (and {len(wrong) - 1} more faults)" if len(wrong) > 1 else ""
         raise BadData(
             f"the server would refuse {answers.name}: {wrong[0]}{more}",
-            f"answer the whole split: {_how(record).replace('SPLIT', split)}",
+            f"answer the whole split: {_how(record, split)}",
         )
     path = folder / task.upload_name(split, record.method)
     with replacing(path) as part:
         part.write_bytes(content)
-    return Upload(path, split, len(content), card.home)
+    return Upload(path, split, len(content), "" if card.made else card.home)
 
 
 def take_reply(name: str, out: Path, reply: Path) -> RunRecord:

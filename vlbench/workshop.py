@@ -63,7 +63,7 @@ def submit(
         print_json([{**one._asdict(), "path": str(one.path)} for one in found])
         return
     for one in found:
-        print(f"{one.split}: {one.path} ({one.bytes:,} bytes; checked; the server is named at {one.home})")
+        print(f"{one.split}: {one.path} ({one.bytes:,} bytes; checked; {one.server})")
 
 
 @app.command()
@@ -114,7 +114,8 @@ def bench(
 
     from vlbench.bench import bench as measure
     from vlbench.bench import show_bench
-    from vlbench.catalog import ModelCard, card_names
+    from vlbench.cards import ModelCard
+    from vlbench.catalog import card_names
     from vlbench.console import LiveProgress
     from vlbench.plan import names_of
 

@@ -8,7 +8,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vlbench.catalog import ModelCard, find
+from vlbench.cards import ModelCard
+from vlbench.catalog import find
 from vlbench.engine.checkpoint import load, read_table
 from vlbench.engine.optimise import parameter_groups
 from vlbench.learner import Learner

@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from vlbench.catalog import ModelCard, find
+from vlbench.cards import ModelCard
+from vlbench.catalog import find
 from vlbench.engine.checkpoint import load, read_table, sort_keys
 from vlbench.engine.optimise import parameter_groups
 from vlbench.learner import Learner

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vlbench.catalog import ModelCard, find
+from vlbench.cards import ModelCard
+from vlbench.catalog import find
 from vlbench.engine import checkpoint
 from vlbench.engine.optimise import parameter_groups
 from vlbench.learner import Learner, build_model

@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -43,6 +44,24 @@ def test_lists_name_what_is_there(tmp_path: Path, make_record: MakeRecord) -> No
     runs = overview("runs", tmp_path)
     assert (runs.rows[0]["run"], runs.rows[0]["value"], runs.rows[0]["basis"]) == (run.id, 97.4, "reduced")
     assert "broken" in runs.warnings[0]
+
+
+def test_marks_are_explained_below_their_list(tmp_path: Path) -> None:
+    methods = overview("methods", tmp_path)
+    marked = [row["method"] for row in methods.rows if any("*" in form for form in row["answers"])]
+    assert marked == ["meter"]
+    assert methods.notes[0] == "* at some sizes only; which: vlbench show meter"
+    datasets = overview("datasets", tmp_path)
+    rows = {row["dataset"]: row for row in datasets.rows}
+    assert rows["world"]["examples"] is None  # of a world that is not made, nothing is counted
+    assert rows["nlvr1"]["unstated"] == ["train"]
+    console = Console(width=140, record=True, file=io.StringIO())
+    console.print(listing_grid(datasets))
+    lines = {line.split()[0]: line for line in console.export_text().splitlines() if line.strip()}
+    assert lines["world"].partition("made-up world")[2].split()[0] == "-"
+    assert "2,964*" in lines["nlvr1"]
+    assert "48,248 " in lines["easy-vqa"]
+    assert datasets.notes == ("* without the splits whose number is not stated; which: vlbench show NAME",)
 
 
 def test_an_unknown_list_is_misuse_with_the_nearest(tmp_path: Path) -> None:
@@ -106,3 +125,8 @@ def test_an_unknown_card_is_misuse_with_the_nearest_of_all() -> None:
 )  # fmt: skip
 def test_words(value: object, text: str) -> None:
     assert words(value) == text
+
+
+def test_notes_are_printed_and_stay_out_of_the_document(command: Callable[..., Any]) -> None:
+    assert "\n* at some sizes only; which: vlbench show meter\n" in command("list", "methods").out
+    assert "some sizes only" not in command("list", "methods", "--json").out

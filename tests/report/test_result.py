@@ -88,6 +88,13 @@ def test_a_hidden_split_points_to_the_server(make_record: MakeRecord) -> None:
     assert "answers-<split>.json is what the evaluation server takes" in shown(run)
 
 
+def test_untrained_weights_are_said_to_be_so(make_record: MakeRecord) -> None:
+    said = "the weights are untrained (--start scratch)"
+    assert said in shown(make_record(22.0, kind="evaluate", steps=0, recipe={"start": "scratch"}))
+    assert said not in shown(make_record(97.4, recipe={"start": "scratch"}))
+    assert said not in shown(make_record(97.4, kind="evaluate", steps=0, recipe={"start": "run:one"}))
+
+
 def test_a_pretraining_says_how_to_go_on(make_record: MakeRecord) -> None:
     run = make_record(kind="pretrain", scores={})
     assert f"--start run:{run.id}" in shown(run)

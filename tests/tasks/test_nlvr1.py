@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from vlbench.catalog import DatasetCard, find
+from vlbench.cards import DatasetCard
+from vlbench.catalog import find
 from vlbench.tasks.base import OfficialFiles
 from vlbench.tasks.nlvr1 import NLVR1
 from vlbench.tasks.nlvr_files import read_boxes

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vlbench.catalog import DataFile, DatasetCard, Split, find
+from vlbench.cards import DataFile, DatasetCard, Split
+from vlbench.catalog import find
 from vlbench.tasks.base import OfficialFiles
 from vlbench.tasks.nlvr2 import NLVR2
 from vlbench.tasks.nlvr_files import read_pairs

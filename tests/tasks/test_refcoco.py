@@ -14,7 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vlbench.catalog import DatasetCard, find
+from vlbench.cards import DatasetCard
+from vlbench.catalog import find
 from vlbench.tasks.base import OfficialFiles
 from vlbench.tasks.box_controls import boxes_without_looking
 from vlbench.tasks.plain_pickle import read_plain_pickle

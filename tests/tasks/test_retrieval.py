@@ -13,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vlbench.catalog import DatasetCard, find
+from vlbench.cards import DatasetCard
+from vlbench.catalog import find
 from vlbench.metrics.retrieval import KS, recalls
 from vlbench.tasks.base import OfficialFiles
 from vlbench.tasks.karpathy_files import read_pictured

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vlbench.catalog import DatasetCard, find
+from vlbench.cards import DatasetCard
+from vlbench.catalog import find
 from vlbench.tasks.base import OfficialFiles
 from vlbench.tasks.snli_ve import SNLIVE
 from vlbench.tasks.snli_ve_files import LABELS, read_pairs, take_answers

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vlbench.catalog import DatasetCard, find
+from vlbench.cards import DatasetCard
+from vlbench.catalog import find
 from vlbench.metrics.vcr import CHOICES
 from vlbench.tasks.base import OfficialFiles
 from vlbench.tasks.text_controls import choices_without_looking

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vlbench.catalog import DatasetCard, find
+from vlbench.cards import DatasetCard
+from vlbench.catalog import find
 from vlbench.record import Score
 from vlbench.tasks.base import OfficialFiles, Task
 from vlbench.tasks.reading import read_answers

@@ -19,7 +19,6 @@ from accelerate.utils import send_to_device
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from vlbench.catalog import load_code
 from vlbench.data.batches import Collator, Feed, in_order
 from vlbench.data.madeup import (
     EASY,
@@ -42,6 +41,7 @@ from vlbench.learner import Learner, build_model
 from vlbench.models.base import Model
 from vlbench.nn.heads import ScoringHead
 from vlbench.plan import find_model
+from vlbench.plugins import load_code
 from vlbench.proof.references import REFERENCES, give_weights
 from vlbench.recipe import Recipe
 from vlbench.types import Batch, Fault

@@ -11,7 +11,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from vlbench.catalog import DatasetCard
+from vlbench.cards import DatasetCard
 from vlbench.data.features import FeatureFile
 from vlbench.data.images import ImageStore, PixelStore, RegionStore
 from vlbench.data.importers import import_features

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vlbench.catalog import ModelCard, find
+from vlbench.cards import ModelCard
+from vlbench.catalog import find
 from vlbench.learner import Learner
 from vlbench.models.vlmo import AnswerHead, Draws, VLMo
 from vlbench.nn.heads import Head

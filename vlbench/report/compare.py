@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from vlbench.catalog import DatasetCard, ModelCard, TaskCard, card_names, find
+from vlbench.cards import DatasetCard, ModelCard, TaskCard
+from vlbench.catalog import card_names, find
 from vlbench.paths import card_folder, write_text
 from vlbench.record import RunRecord, find_records, read_record
 from vlbench.report.published import Published, find_published

@@ -12,7 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vlbench.catalog import DatasetCard, ModelCard, SuiteCard, TaskCard, card_names, cards, find, known_forms
+from vlbench.cards import DatasetCard, ModelCard, SuiteCard, TaskCard
+from vlbench.catalog import card_names, cards, find, known_forms
 from vlbench.recipe import Recipe
 from vlbench.record import RunRecord, find_records
 from vlbench.report.columns import MARK, Column, filled
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from rich.table import Table as Grid
 
 
+SOME = "*"
+"""Marks what holds in part: a form that only some sizes answer, a number of some splits; a note says which."""
+
+
 class Listing(NamedTuple):
     """A titled list: rows by column name, values as JSON has them."""
 
@@ -33,12 +38,19 @@ class Listing(NamedTuple):
     rows: list[dict[str, Any]]
     warnings: tuple[str, ...] = ()
     """Files that should have been part of it and could not be read."""
+    notes: tuple[str, ...] = ()
+    """What its marks mean, a line each, to stand below it."""
 
 
 def list_methods() -> Listing:
     """List the methods that have a card."""
     columns = ("method", "year", "sees", "answers", "sizes", "about")
-    return Listing("methods", columns, [_method(card) for card in cards(ModelCard)])
+    rows = [_method(card) for card in cards(ModelCard)]
+    some = [row["method"] for row in rows if any(form.endswith(SOME) for form in row["answers"])]
+    more = [row["method"] for row in rows if "+" in _cell("sizes", row)]
+    notes = [f"{SOME} at some sizes only; which: vlbench show {' or '.join(some)}"] if some else []
+    notes += [f"+N: so many more sizes; which: vlbench show {' or '.join(more)}"] if more else []
+    return Listing("methods", columns, rows, notes=tuple(notes))
 
 
 def _method(card: ModelCard) -> dict[str, Any]:
@@ -58,7 +70,7 @@ def _forms(card: ModelCard) -> list[str]:
     """List the forms a method answers; with a star those that only some of its sizes do."""
     usual = known_forms(card.id)
     some = {form for size in card.sizes for form in known_forms(card.id, size)}
-    return [form if form in usual else f"{form}*" for form in FORMS if form in some]
+    return [form if form in usual else f"{form}{SOME}" for form in FORMS if form in some]
 
 
 def list_tasks() -> Listing:
@@ -80,15 +92,20 @@ def list_tasks() -> Listing:
 def list_datasets() -> Listing:
     """List the data sets, their size, and whether they must be fetched."""
     columns = ("dataset", "name", "examples", "comes", "splits", "about")
-    return Listing("datasets", columns, [_dataset(card) for card in cards(DatasetCard)])
+    rows = [_dataset(card) for card in cards(DatasetCard)]
+    part = any(row["examples"] and row["unstated"] for row in rows)
+    note = f"{SOME} without the splits whose number is not stated; which: vlbench show NAME"
+    return Listing("datasets", columns, rows, notes=(note,) * part)
 
 
 def _dataset(card: DatasetCard) -> dict[str, Any]:
+    whole = {name: split for name, split in card.splits.items() if not split.of}
     return {
         "dataset": card.id,
         "name": card.name,
         "splits": list(card.splits),
-        "examples": sum(split.examples for split in card.splits.values() if not split.of),
+        "examples": sum(split.examples for split in whole.values()) or None,
+        "unstated": [name for name, split in whole.items() if not split.examples],
         "comes": f"with {card.package}" if card.package else "--data" if card.folder else "made up",
         "licence": card.licence,
         "about": card.about,
@@ -224,7 +241,7 @@ def listing_grid(found: Listing) -> Grid:
 
 def _cell(name: str, row: Mapping[str, Any]) -> str:
     if name == "examples":
-        return f"{row[name]:,}"
+        return f"{row[name]:,}{SOME if row['unstated'] else ''}" if row[name] else "-"
     if name == "value" and isinstance(row[name], float) and "key" not in row:
         return f"{row[name]:.2f}{MARK if row.get('verified') == 'memory' else ''}"
     if name == "sizes":  # a framework has many; all of them are in: vlbench show METHOD

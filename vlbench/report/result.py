@@ -200,6 +200,13 @@ def no_score(record: RunRecord) -> list[str]:
     return ["no public answers to score by; its answers-<split>.json is what the evaluation server takes"]
 
 
+def untrained(record: RunRecord) -> list[str]:
+    """Say so where nothing was ever trained: the basis names how much a training was, and there was none."""
+    if record.steps or record.recipe.start != "scratch":
+        return []
+    return [f"the weights are untrained (--start scratch): this is what chance gives, not what {record.method} can do"]
+
+
 def places(folder: Path, *, mirrored: bool = True) -> list[str]:
     """Say where the run is, and how to look at it in MLflow or to bring it there."""
     root = folder.parent.parent.parent  # runs/<dataset>/<method>/<run>
@@ -218,7 +225,7 @@ def show_result(
     console.print(Text(heading(record), style="bold"), Text(), sep="\n")
     for section in sections(record, published, sources):
         console.print(grid(*section), Text(), sep="\n")
-    for line in (*no_score(record), *warnings(record)):
+    for line in (*no_score(record), *untrained(record), *warnings(record)):
         console.print(Text(line, style="yellow"), soft_wrap=True)  # a command must stay on one line
     if sources.lines:
         console.print(remarks(sources.lines), Text(), sep="\n")

@@ -8,7 +8,8 @@ from typing import Any, cast
 
 from pydantic import BaseModel
 
-from vlbench.catalog import DataFile, DatasetCard, ModelCard, SuiteCard, TaskCard, card_names, cards, find, known_forms
+from vlbench.cards import DataFile, DatasetCard, ModelCard, SuiteCard, TaskCard
+from vlbench.catalog import card_names, cards, find, known_forms
 from vlbench.report.columns import MARK
 from vlbench.report.overview import words
 from vlbench.report.published import find_costs, find_published

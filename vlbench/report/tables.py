@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal, NamedTuple
 
-from vlbench.catalog import DatasetCard, ModelCard, Split, TaskCard, card_names, find, find_dataset
+from vlbench.cards import DatasetCard, ModelCard, Split, TaskCard
+from vlbench.catalog import card_names, find, find_dataset
 from vlbench.record import RunRecord, Score
 from vlbench.report.published import Published
 

@@ -18,7 +18,7 @@ from typing import ClassVar, Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from vlbench.catalog import DatasetCard, Split
+from vlbench.cards import DatasetCard, Split
 from vlbench.metrics.intervals import mean_interval
 from vlbench.record import Score
 from vlbench.types import Answer, BadData, Chances, Example, Form, Misuse, Vectors, nearest

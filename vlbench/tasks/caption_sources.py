@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
-from vlbench.catalog import DatasetCard
+from vlbench.cards import DatasetCard
 from vlbench.tasks.karpathy_files import PARTS, Pictured, read_pictured
 from vlbench.tasks.pictures import pictures_in
 from vlbench.tasks.places import file_of, located, where_to_get

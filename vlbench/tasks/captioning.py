@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from vlbench.catalog import DatasetCard
+from vlbench.cards import DatasetCard
 from vlbench.metrics.caption import SCORER
 from vlbench.record import Score
 from vlbench.tasks.base import OfficialFiles, Task, needed

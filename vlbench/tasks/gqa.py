@@ -14,7 +14,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from vlbench.catalog import DatasetCard
+from vlbench.cards import DatasetCard
 from vlbench.metrics.gqa import Choices, NotAsked, summarise
 from vlbench.metrics.gqa_columns import Questions
 from vlbench.record import Score

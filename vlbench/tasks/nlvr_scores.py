@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from vlbench.catalog import DatasetCard
+from vlbench.cards import DatasetCard
 from vlbench.metrics.intervals import mean_interval
 from vlbench.record import Score
 from vlbench.types import Fault, Misuse, nearest

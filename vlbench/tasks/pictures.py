@@ -7,6 +7,7 @@ import os
 import tarfile
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from filelock import FileLock
@@ -21,6 +22,19 @@ def pictures_in(place: Path) -> dict[str, Path]:
     """Return the image files below a folder, or in a tar, by their names without suffix; none where neither is here."""
     folder = unpacked(place) if place.is_file() else place
     return {path.stem: path for path in sorted(_files(folder), reverse=True)}
+
+
+def names_in(place: Path) -> set[str]:
+    """Return the names, without suffix, of the images in a folder or a tar, which is looked through, not unpacked."""
+    if not place.is_file():
+        return {path.stem for path in _files(place)}
+    with _opened(place) as packed:
+        return {PurePosixPath(name).stem for name in _named(place, packed)}
+
+
+def holds_pictures(place: Path) -> bool:
+    """Say whether a folder holds an image; a file is taken for a tar that does."""
+    return place.is_file() or any(True for _ in _files(place))
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -47,16 +61,31 @@ def unpacked(archive: Path) -> Path:
 
 def _unpack(archive: Path, folder: Path) -> None:
     """Write the images under their bare names, whatever folders or links the tar holds."""
+    with _opened(archive) as packed:
+        for name, member in _named(archive, packed).items():
+            content = packed.extractfile(member)
+            assert content is not None  # only links and folders have none
+            (folder / name).write_bytes(content.read())
+
+
+def _named(archive: Path, packed: tarfile.TarFile) -> dict[str, tarfile.TarInfo]:
+    """Return the images of a tar by their bare names."""
+    found: dict[str, tarfile.TarInfo] = {}
+    for member in packed:
+        name = PurePosixPath(member.name).name
+        if not member.isfile() or not _is_image(name):
+            continue
+        if name in found:
+            raise BadData(f"{archive}: holds two images called {name}")
+        found[name] = member
+    return found
+
+
+@contextmanager
+def _opened(archive: Path) -> Iterator[tarfile.TarFile]:
+    """Open a tar; BadData where it is none, or is cut."""
     try:
         with tarfile.open(archive) as packed:
-            for member in packed:
-                path = folder / PurePosixPath(member.name).name
-                if not member.isfile() or not _is_image(path.name):
-                    continue
-                if path.exists():
-                    raise BadData(f"{archive}: holds two images called {path.name}")
-                content = packed.extractfile(member)
-                assert content is not None  # only links and folders have none
-                path.write_bytes(content.read())
+            yield packed
     except (tarfile.TarError, EOFError, zlib.error) as error:
         raise BadData(f"{archive}: not a whole tar: {error}", "it may be cut short: get it again") from None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from vlbench.catalog import DatasetCard
+from vlbench.cards import DataFile, DatasetCard
+from vlbench.tasks.pictures import holds_pictures
 from vlbench.types import BadData
 
 
@@ -18,11 +20,34 @@ def located(folder: Path, name: str) -> Path:
 def file_of(card: DatasetCard, folder: Path, role: Literal["annotations", "images", "ids"], split: str) -> Path | None:
     """Return the file of a role for a split: of several, which are alternatives, the first that is here.
 
-    Images that name no split are those of all. None where the card names none.
+    Images that name no split are those of all; a folder without any (NLVR's dev/ holds dev.json too) is not where they
+    are. None where the card names none.
     """
     splits = (split, "") if role == "images" else (split,)
     named = [located(folder, file.name) for file in card.file if file.role == role and file.split in splits]
-    return next((path for path in named if path.exists()), named[0] if named else None)
+    here = holds_pictures if role == "images" else Path.exists
+    return next((path for path in named if here(path)), named[0] if named else None)
+
+
+def alternatives(files: Iterable[DataFile]) -> list[list[DataFile]]:
+    """Group the files of a card: one of each group is enough, the first of it that is here counts.
+
+    Annotations of a split stand for each other, and so do a folder of images, a tar of it, and one of the same name
+    that lies with another data set. All else is wanted: what is one data set in parts, such as GQA's questions.
+    """
+    groups: dict[tuple[str, ...], dict[str, DataFile]] = {}
+    for file in files:
+        name = PurePosixPath(file.name).name.removesuffix(".tar").removesuffix("-images")
+        one_of_split = file.role in ("annotations", "ids") and file.split
+        key = (file.role, file.split) if one_of_split else (file.role, name)
+        groups.setdefault(key, {})[file.name] = file
+    return [list(group.values()) for group in groups.values()]
+
+
+def first_here(folder: Path, group: Iterable[DataFile]) -> Path | None:
+    """Return where the first of some alternatives is; None where none of them is here."""
+    named = ((file.role, located(folder, file.name)) for file in group)
+    return next((p for role, p in named if (holds_pictures(p) if role == "images" else p.exists())), None)
 
 
 def annotations_of(card: DatasetCard, folder: Path, split: str) -> Path:

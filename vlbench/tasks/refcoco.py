@@ -17,7 +17,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from vlbench.catalog import DatasetCard
+from vlbench.cards import DatasetCard
 from vlbench.metrics.boxes import DEFAULT, SCORERS, hits, shares
 from vlbench.record import Score
 from vlbench.tasks.base import OfficialFiles, Task, needed

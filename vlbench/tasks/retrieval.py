@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from vlbench.catalog import DatasetCard
+from vlbench.cards import DatasetCard
 from vlbench.metrics.intervals import Estimate, mean_interval
 from vlbench.metrics.retrieval import KS, SCORER, hits, mean_of_means, rank, recalls
 from vlbench.record import Score

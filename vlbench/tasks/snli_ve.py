@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
-from vlbench.catalog import DatasetCard
+from vlbench.cards import DatasetCard
 from vlbench.metrics.accuracy import classified
 from vlbench.record import Score
 from vlbench.tasks.base import OfficialFiles, Task, needed, only_scorer

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
-from vlbench.catalog import DatasetCard
+from vlbench.cards import DatasetCard
 from vlbench.metrics.vqa_accuracy import OFFICIAL, SCORERS, accuracies, answer_list, summarise
 from vlbench.record import Score
 from vlbench.tasks.base import OfficialFiles, Task, needed

@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 
-from vlbench.catalog import DatasetCard
+from vlbench.cards import DatasetCard
 from vlbench.metrics.vqa_accuracy import Reference
 from vlbench.tasks.reading import describe, read_json
 from vlbench.tasks.vqa_files import Asked

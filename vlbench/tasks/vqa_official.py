@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from vlbench.catalog import DatasetCard
+from vlbench.cards import DatasetCard
 from vlbench.metrics.vqa_accuracy import Reference, soft_targets
 from vlbench.tasks.pictures import pictures_in
 from vlbench.tasks.reading import many_objects

@@ -1,0 +1,271 @@
+"""Cards: what is known beforehand of methods, tasks, data sets and suites, as typed values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from vlbench.types import BadData, Form, nearest
+
+
+class AnyCard(BaseModel):
+    """What all cards have."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str = ""
+    """The file's name without .toml."""
+    path: str = ""
+    """Where the card was read."""
+
+
+class Paper(BaseModel):
+    """Where a method or data set is published."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    title: str
+    authors: str
+    year: int
+    url: str
+
+
+class Checkpoint(BaseModel):
+    """An official checkpoint: where it is and how its names map on ours."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: str
+    url: str
+    file: str
+    """Where to put it below the data folder."""
+    names: str
+    """The rename table in registry/weights."""
+    answers: str = ""
+    """Where the answers of its pre-training lie below the data folder: a JSON list of ``{"ans": text}``."""
+    task: str = ""
+    """The task it was fine-tuned for; empty for a pre-trained one."""
+    dataset: str = ""
+    """The data set it was fine-tuned on, where the task has several with files of their own."""
+    ordered: bool = False
+    """Whether its classifier has an order of answers of its own; their list must lie beside it."""
+    unfit: str = ""
+    """Why no run can begin from it; empty where one can."""
+    begins: bool = False
+    """Whether it is no end of fine-tuning but a stage that fine-tuning for the task begins from."""
+    size: str = "base"
+    bytes: int = 0
+    sha256: str = ""
+    note: str = ""
+
+
+class Departure(BaseModel):
+    """Where we knowingly differ from the paper or the authors' code."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    what: str
+    why: str
+
+
+class ModelCard(AnyCard):
+    """A published method."""
+
+    name: str
+    code: str
+    paper: Paper
+    about: str
+    official: str = ""
+    """The authors' repository."""
+    licence: str = ""
+    sees: Literal["regions", "pixels"]
+    tokeniser: str
+    statistics: Literal["half", "clip", "imagenet"] = "half"
+    """By which mean and deviation pixels are normalised."""
+    cleaning: Literal["", "albef", "blip"] = ""
+    """By whose rule (data/words.py) texts are cleaned for a published vocabulary; empty = by the tokeniser alone."""
+    prompt: str = ""
+    """What captions begin with, in training and in writing."""
+    evaluate_crop: Literal["squash", "centre"] = "squash"
+    """How images become square when no training is done on them."""
+    published: str = ""
+    """The method's name in registry/published."""
+    modules: dict[str, str] = {}
+    """Vision encoder, text encoder, fusion, decoder, objectives: one line each."""
+    sizes: dict[str, dict[str, int | float | bool | str]] = {}
+    """What the constructor takes, by the size's name; the parts of a framework are chosen by a word.
+
+    ``image_size`` and ``tokeniser`` are no parts of it: they are those of the size where it has its own.
+    """
+    pretrain: dict[str, Any] = {}
+    finetune: dict[str, dict[str, Any]] = {}
+    checkpoint: tuple[Checkpoint, ...] = ()
+    departure: tuple[Departure, ...] = ()
+
+    def constructor_sizes(self, size: str) -> dict[str, int | float | bool | str]:
+        """Return the values of a size that its constructor takes; the others say how images and texts are prepared."""
+        return {name: value for name, value in self.sizes[size].items() if name not in ("image_size", "tokeniser")}
+
+    def sees_at(self, size: str) -> Literal["regions", "pixels"]:
+        """Say what a size looks at: ``sees``, unless it chooses regions as METER's do; needs no torch."""
+        return "regions" if self.sizes[size].get("vision") == "regions" else self.sees
+
+
+class TaskCard(AnyCard):
+    """A benchmark: what is asked and how it is scored."""
+
+    name: str
+    code: str
+    form: Form
+    metric: str
+    """The main metric."""
+    tables: dict[str, str] = {}
+    """Metrics that get a leaderboard each -> their published names; empty = the main one, published as it is called."""
+    about: str
+    datasets: tuple[str, ...]
+    like: str = ""
+    """Another task whose recipes and published weights serve this one too, where a method has none for it."""
+    texts: Literal["", "questions", "captions"] = ""
+    """What its texts are, for methods that clean the two differently; empty = questions where the form is to classify
+    or to choose, captions elsewhere."""
+    published: str = ""
+    """The task's name in registry/published."""
+
+
+class DataFile(BaseModel):
+    """One official file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: str
+    role: Literal["questions", "annotations", "images", "features", "ids", "pairs", "choices", "scenes"]
+    split: str = ""
+    bytes: int = 0
+    sha256: str = ""
+    url: str = ""
+    note: str = ""
+
+
+class Split(BaseModel):
+    """A named part of a data set."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    of: str = ""
+    """The official split it is a part of."""
+    images: int = 0
+    examples: int = 0
+    public: bool = True
+    """Whether its answers are public."""
+    published: str = ""
+    """The split's name in registry/published."""
+    note: str = ""
+
+
+class DatasetCard(AnyCard):
+    """Where examples come from."""
+
+    name: str
+    about: str
+    home: str
+    licence: str
+    paper: Paper | None = None
+    layout: str
+    """How the files are read; a reader of the task's module."""
+    package: str = ""
+    """The Python package the data travels in, where there is one."""
+    made: str = ""
+    """The size of the made-up world it is; it needs no download, and is made when it is first asked for."""
+    like: str = ""
+    """Another data set's card that this one is laid over."""
+    folder: str = ""
+    """Its folder below the data folder."""
+    published: str = ""
+    """The data set's name in registry/published."""
+    scorer: str
+    """The version of the scorer its numbers are given in."""
+    answer_count: int = 1
+    """An answer enters the answer list from this many questions on."""
+    answer_splits: tuple[str, ...] = ("train",)
+    """The splits the answer list is made from."""
+    candidates: int = Field(default=16, gt=0)
+    """Of retrieval: so many of the best by embeddings are ranked anew by fusing, for each image and each text."""
+    pool: int = Field(default=0, ge=0)
+    """Of retrieval: a method without embeddings fuses all pairs of the first so many images; 0 = of all."""
+    tokeniser: str = ""
+    """``train`` where the texts that ship are what words are learned from; empty = the method's."""
+    recipe: dict[str, Any] = {}
+    """Recipe values that any method has on it, such as its usual splits."""
+    splits: dict[str, Split]
+    file: tuple[DataFile, ...] = ()
+    task: dict[str, dict[str, Any]] = {}
+    """Task -> what is otherwise there, where one data set serves several tasks with files of their own."""
+
+    def for_task(self, task: str) -> DatasetCard:
+        """Return the card as one task sees it; BadData where the task's own values do not fit a card."""
+        if task not in self.task:
+            return self
+        own = self.task[task]
+        folder = "/".join(filter(None, (self.folder, own.get("folder"))))
+        values = {**self.model_dump(exclude={"task"}), **own, "folder": folder}
+        try:
+            return type(self).model_validate(values)
+        except ValidationError as error:
+            raise BadData(f"{self.path}: [task.{task}]: {card_fault(type(self), error)}") from None
+
+    def files_of(self, role: Literal["features", "images"], splits: Iterable[str]) -> list[DataFile]:
+        """List what holds the region features, or the images, of some splits; test-dev is a part of test."""
+        wanted = {self.splits[split].of or split if split in self.splits else split for split in splits}
+        held = {
+            file.name: file
+            for file in reversed(self.file)  # a file of several splits is opened once
+            if file.role == role and (not file.split or any(f"{w}-".startswith(f"{file.split}-") for w in wanted))
+        }
+        return list(reversed(held.values()))
+
+
+class SuiteCard(AnyCard):
+    """What is run together, at which budget."""
+
+    about: str
+    expect: str = ""
+    """What to expect: time and scores."""
+    datasets: dict[str, str] = {}
+    """Task -> data set."""
+    without: tuple[str, ...] = ()
+    """Tasks that ``all`` leaves out, as the suite has no data for them."""
+    all: dict[str, Any] = {}
+    tasks: dict[str, dict[str, Any]] = {}
+    methods: dict[str, dict[str, Any]] = {}
+    pairs: dict[str, dict[str, Any]] = Field(default={})
+    """``method/task`` -> recipe values. Of these four the later wins; a data set may stand for the task."""
+
+
+Card = TypeVar("Card", bound=AnyCard)
+FOLDERS: dict[type[AnyCard], tuple[str, str, str]] = {
+    ModelCard: ("registry/models", "method", "methods"),
+    TaskCard: ("registry/tasks", "task", "tasks"),
+    DatasetCard: ("registry/datasets", "data set", "datasets"),
+    SuiteCard: ("suites", "suite", "suites"),
+}
+"""Kind of card -> its folder, and what one and many of them are called."""
+
+
+def card_fault(kind: type[AnyCard], error: ValidationError) -> str:
+    """Say in one line what is wrong with a card, with the nearest key where one is mistyped."""
+    # a mistyped key also makes the right one missing: the former says more
+    first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
+    place = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        known = _keys_beside(kind, first["loc"])
+        return f"'{place}' is not a key of a {FOLDERS[kind][1]} card; {nearest(str(first['loc'][-1]), known)}"
+    return f"{place}: {first['msg'].lower()}"
+
+
+def _keys_beside(kind: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
+    """List the keys that could have stood where an unknown one stands."""
+    model: Any = kind
+    for part in place[:-1]:
+        if isinstance(part, int) or not hasattr(model, "model_fields") or part not in model.model_fields:
+            continue
+        inside = str(model.model_fields[part].annotation)
+        named = {c.__name__: c for c in (Paper, Checkpoint, Departure, DataFile, Split)}
+        model = next((c for name, c in named.items() if f".{name}" in inside or name == inside), model)
+    return list(getattr(model, "model_fields", {}))

@@ -1,0 +1,49 @@
+"""The code that a card names, or that a file of one's own holds."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+from pathlib import Path
+from typing import Any
+
+from vlbench.types import Fault, Misuse
+
+
+def load_code(code: str, base: type[Any] | None = None) -> type[Any]:
+    """Turn ``module:Class``, or the path of a .py file that holds one subclass of ``base``, into the class."""
+    if code.endswith(".py"):
+        return _class_in_file(Path(code), base)
+    module, _, name = code.partition(":")
+    try:
+        found: type[Any] = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise Fault(f"the card's code '{code}' cannot be loaded: {error}") from error
+    return found
+
+
+def _class_in_file(path: Path, base: type[Any] | None) -> type[Any]:
+    if not path.is_file():
+        raise Misuse(f"there is no file {path}")
+    spec = importlib.util.spec_from_file_location(path.stem.replace("-", "_"), path)
+    assert spec is not None  # a .py file always has a loader
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        line = getattr(error, "lineno", None)
+        place = f"{path}, line {line}" if line else str(path)
+        raise Fault(f"{place}: {type(error).__name__}: {error}", "the file must import without errors") from error
+    found = [
+        value
+        for value in vars(module).values()
+        if inspect.isclass(value)
+        and value.__module__ == module.__name__
+        and (base is None or (issubclass(value, base) and value is not base))
+    ]
+    if len(found) != 1:
+        wanted = base.__name__ if base else "a class"
+        raise Misuse(f"{path} holds {len(found)} subclasses of {wanted}; it must hold one")
+    return found[0]
