@@ -13,7 +13,7 @@ ROWS = [
     {"cards", "plugins", "recipe"},
     {"catalog"},
     {"record", "plan", "nn", "metrics", "store"},
-    {"models", "tasks", "data"},
+    {"models", "tasks", "data", "corpora"},
     {"learner", "engine", "tracking", "mirror", "report", "runfolder", "world"},
     {"made"},
     {"prepare", "abilities"},

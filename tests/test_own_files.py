@@ -167,6 +167,29 @@ def test_a_task_of_ones_own(command: Command, squares: Path, tmp_path: Path) -> 
     assert json.loads(planned.out)["plans"][0]["missing"] == []
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        (", answer) for row", ", answer[7]) for row", ("my_task.py, line", "IndexError")),
+        ("text,), answer)", "text,), 3)", ("train-0: the answer 3 is a place in a list, and this task has no list",)),
+        ("== e.answer", "== e.answers", ("my_task.py, line", "AttributeError")),
+    ],
+    ids=["a part of a row that is not there", "an answer that is none", "a name that is wrong"],
+)
+def test_a_task_with_a_fault(
+    command: Command, squares: Path, tmp_path: Path, before: str, after: str, words: tuple[str, ...]
+) -> None:
+    assert before in TASK
+    path = tmp_path / "my_task.py"
+    path.write_text(TASK.replace(before, after))
+    done = command("run", "lxmert", path, "--data", squares, "--set", "steps=2", "--set", "batch=8", "--no-mlflow")
+    assert done.code in (1, 3)
+    assert len(done.complaints) == 1
+    assert "fault of vlbench" not in done.err
+    for word in words:
+        assert word in done.complaints[0]
+
+
 def test_a_model_and_a_task_of_ones_own(command: Command, squares: Path, tmp_path: Path) -> None:
     (tmp_path / "my_model.py").write_text(MODEL)
     (tmp_path / "my_task.py").write_text(TASK)

@@ -49,7 +49,7 @@ def test_of_several_methods_those_whose_run_it_is_not_are_left_out(command: Comm
     start = ("--start", f"run:{lxmert_run.name}", "--dry-run", "--json")
     done = command("evaluate", "lxmert,mcan", "vqa", *start)
     assert done.code == 0, done.err
-    assert [one["run"] for one in json.loads(done.out)["plans"]] == ["LXMERT on easy-VQA, seed 0"]
+    assert [one["run"] for one in json.loads(done.out)["plans"]] == ["LXMERT on vqa (easy-VQA), seed 0"]
     assert "left out: MCAN on vqa: mcan cannot start from" in done.err
     command("evaluate", "vilbert,mcan", "vqa", *start).refused(2, "vilbert cannot start from")
 
@@ -154,7 +154,7 @@ def test_a_named_checkpoint_is_answered_by_its_papers_recipe(command: Command, t
     done = command("evaluate", "albef", "vqa", "--start", "vqa", "--data", tmp_path, "--dry-run", "--json")
     assert done.code == 3
     (found,) = json.loads(done.out)["plans"]
-    assert found["run"] == "ALBEF on VQA v2, seed 0"
+    assert found["run"] == "ALBEF on vqa (VQA v2), seed 0"
     assert any("checkpoints/albef/vqa.pth" in line for line in found["missing"])
     assert not any("no published checkpoint" in line for line in found["missing"])
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from vlbench import run as run_module
+from vlbench import submission
 from vlbench.cards import DatasetCard, ModelCard, TaskCard
 from vlbench.catalog import card_names, cards, find, find_dataset, known_forms
 from vlbench.plan import Impossible, check_possible, plan, trained_on
@@ -101,8 +102,11 @@ def test_check_finds_it_whole_and_says_what_is_lost(command: Command, made: Path
     done = command("data", "check", "world", "--data", made, "--json")
     assert done.code == 0, done.err
     parts = json.loads(done.out)
+    files = parts.pop()
+    assert (files["task"], files["split"], files["examples"]) == ("-", "files", files["expected"])
     assert {part["task"] for part in parts} == {card.id for card in cards(TaskCard) if "world" in card.datasets}
     assert all(part["at_hand"] == part["images"] > 0 for part in parts)
+    assert all(part["examples"] == part["expected"] > 0 for part in parts)
     copy = Path(shutil.copytree(made, tmp_path / "copy"))
     small = copy / "world" / "small"
     (small / "regions.h5").unlink()
@@ -227,8 +231,15 @@ def test_several_runs_go_on_in_the_one_that_was_stopped(
 
 
 @pytest.fixture
-def asked(command: Command, vqa_v2: Path) -> Path:
-    """A run that has answered all of test-dev, which it cannot score."""
+def asked(command: Command, vqa_v2: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run that has answered all of test-dev, which it cannot score; its card counts the eight questions there are."""
+
+    def of_eight(name: str, task: str) -> DatasetCard:
+        card = find_dataset(name, task)
+        splits = {**card.splits, "test-dev": card.splits["test-dev"].model_copy(update={"examples": 8})}
+        return card.model_copy(update={"splits": splits})
+
+    monkeypatch.setattr(submission, "find_dataset", of_eight)
     typed = ("run", "lxmert", "vqa", "--dataset", "vqa-v2", "--data", vqa_v2, "--set", "steps=2", "--set", "batch=8")
     words = (
         "--set",
@@ -284,7 +295,9 @@ def test_a_servers_reply_enters_the_record(command: Command, asked: Path, tmp_pa
 def test_a_reply_that_is_none(command: Command, asked: Path, tmp_path: Path, reply: object, words: str) -> None:
     (path := tmp_path / "reply.json").write_text(json.dumps(reply))
     before = (asked / "record.json").read_bytes()
-    command("record", asked.name, "--server", path, "--no-mlflow").refused(3, words, todo=False)
+    done = command("record", asked.name, "--server", path, "--no-mlflow")
+    done.refused(3, words)
+    assert '[{"test-dev": {"overall": 71.83}}]' in done.err  # how one looks
     assert (asked / "record.json").read_bytes() == before
 
 

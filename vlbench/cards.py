@@ -1,11 +1,11 @@
-"""Cards: what is known beforehand of methods, tasks, data sets and suites, as typed values."""
+"""Cards: what is known beforehand of methods, tasks, data sets, corpora and suites, as typed values."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from vlbench.types import BadData, Form, nearest
 
@@ -136,7 +136,19 @@ class DataFile(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: str
-    role: Literal["questions", "annotations", "images", "features", "ids", "pairs", "choices", "scenes"]
+    role: Literal[
+        "questions",
+        "annotations",
+        "images",
+        "features",
+        "ids",
+        "pairs",
+        "choices",
+        "scenes",
+        "texts",
+        "shards",
+        "answers",
+    ]
     split: str = ""
     bytes: int = 0
     sha256: str = ""
@@ -221,6 +233,68 @@ class DatasetCard(AnyCard):
         return list(reversed(held.values()))
 
 
+class Table(BaseModel):
+    """How a table of a corpus is laid out, and how the images of its rows are called."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    columns: tuple[str, ...] = ()
+    """What its columns are called, in order; empty = its first line says so."""
+    delimiter: str = Field(default="\t", min_length=1, max_length=1)
+    quotes: bool = False
+    """Whether values stand in double quotes where they hold a delimiter or a line's end, as in CSV."""
+    caption: str = "caption"
+    """The column that holds the text."""
+    image: str = "image"
+    """The column that holds the image's path below the folder of images, where ``image_name`` is empty."""
+    image_name: str = ""
+    """How the image of a row is called, if not by a column: ``{folder:05d}/{row:09d}``; the suffix may be left out.
+
+    {row} is the row's number, the first being 0, and {folder} that by ``per_folder``.
+    """
+    per_folder: int = Field(default=10_000, gt=0)
+
+    def image_of(self, row: int) -> str:
+        """Return how the image of a row is called."""
+        return self.image_name.format(row=row, folder=row // self.per_folder)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Table:
+        if self.delimiter in '"\r\n':
+            raise ValueError("delimiter: it cannot be a quote or a line's end")
+        wanted = [self.caption] if self.image_name else [self.caption, self.image]
+        if lacking := [name for name in wanted if self.columns and name not in self.columns]:
+            raise ValueError(f"no column is called '{lacking[0]}'")
+        try:
+            self.image_of(0)
+        except (LookupError, ValueError, AttributeError, TypeError):
+            raise ValueError("image_name: only {row} and {folder} are known, with a format as in {row:09d}") from None
+        return self
+
+
+class CorpusCard(AnyCard):
+    """What methods are pre-trained on: images with texts, or one of the two."""
+
+    name: str
+    about: str
+    home: str
+    licence: str
+    paper: Paper | None = None
+    layout: Literal["pairs", "lxmert", "table", "shards", "lines", "pictures"]
+    """How its files are read; a module of vlbench/corpora."""
+    folder: str = ""
+    """Its folder below the data folder."""
+    made: str = ""
+    """The size of the made-up world it is part of, as on a data set's card."""
+    images: int = 0
+    """As published; 0 where no source of ours states it."""
+    examples: int = 0
+    """Likewise."""
+    table: Table = Table()
+    """Of the layout ``table``."""
+    file: tuple[DataFile, ...] = ()
+    note: str = ""
+
+
 class SuiteCard(AnyCard):
     """What is run together, at which budget."""
 
@@ -231,6 +305,8 @@ class SuiteCard(AnyCard):
     """Task -> data set."""
     without: tuple[str, ...] = ()
     """Tasks that ``all`` leaves out, as the suite has no data for them."""
+    unclear: dict[str, str] = {}
+    """``method/task`` -> why its checked-in result is not clearly ahead of its best control."""
     all: dict[str, Any] = {}
     tasks: dict[str, dict[str, Any]] = {}
     methods: dict[str, dict[str, Any]] = {}
@@ -243,6 +319,7 @@ FOLDERS: dict[type[AnyCard], tuple[str, str, str]] = {
     ModelCard: ("registry/models", "method", "methods"),
     TaskCard: ("registry/tasks", "task", "tasks"),
     DatasetCard: ("registry/datasets", "data set", "datasets"),
+    CorpusCard: ("registry/corpora", "corpus", "corpora"),
     SuiteCard: ("suites", "suite", "suites"),
 }
 """Kind of card -> its folder, and what one and many of them are called."""
@@ -266,6 +343,6 @@ def _keys_beside(kind: type[BaseModel], place: tuple[int | str, ...]) -> list[st
         if isinstance(part, int) or not hasattr(model, "model_fields") or part not in model.model_fields:
             continue
         inside = str(model.model_fields[part].annotation)
-        named = {c.__name__: c for c in (Paper, Checkpoint, Departure, DataFile, Split)}
+        named = {c.__name__: c for c in (Paper, Checkpoint, Departure, DataFile, Split, Table)}
         model = next((c for name, c in named.items() if f".{name}" in inside or name == inside), model)
     return list(getattr(model, "model_fields", {}))

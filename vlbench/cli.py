@@ -39,6 +39,7 @@ from vlbench.options import (
 
 if TYPE_CHECKING:
     from vlbench.report.overview import Listing
+    from vlbench.tasks.base import OfficialFiles, Task
 
 
 def main() -> None:
@@ -64,7 +65,7 @@ def main() -> None:
 
 def _report(error: Exception) -> int:
     """Say what went wrong in one line and what to do in another; return the exit code."""
-    from vlbench.types import as_fault, nearest
+    from vlbench.types import BadData, as_fault, nearest
 
     if isinstance(error, BrokenPipeError):  # the reader of our output, say head, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -76,7 +77,7 @@ def _report(error: Exception) -> int:
         say(wrong or "no command was given", "see: vlbench --help")
         return 2
     fault = as_fault(error)
-    say(fault.wrong, fault.todo)
+    say(fault.wrong, fault.todo or ("mend the file, or get it again" if isinstance(fault, BadData) else ""))
     return fault.code
 
 
@@ -293,14 +294,28 @@ def score(
     from vlbench.plugins import load_code
     from vlbench.tasks.base import OfficialFiles, Task
 
-    code = load_code(find(TaskCard, task).code, Task)
-    found = code.score_files(OfficialFiles(answers, questions, annotations, choices, scenes, consistency, scorer))
+    code, files = load_code(find(TaskCard, task).code, Task), OfficialFiles(answers, questions, annotations, choices)
+    files = files._replace(scenes=scenes, consistency=consistency, scorer=scorer)
+    _only_its_options(code, files, task)
+    found = code.score_files(files)
     if as_json:
         print_json(found)
         return
     from vlbench.report.scored import show_scored
 
     show_scored(found, terminal())
+
+
+def _only_its_options(code: type[Task], files: OfficialFiles, task: str) -> None:
+    """Refuse an option that a task does not use: who gives it would take the scores for others than they are."""
+    from vlbench.types import Misuse
+
+    taken = getattr(code, "score_options", None)  # a task of one's own need not say what it takes
+    given = [name for name in ("questions", "annotations", "choices", "scenes", "consistency") if getattr(files, name)]
+    for name in given:
+        if taken is not None and name not in taken:
+            takes = ", ".join(f"--{one}" for one in ("answers", *taken, "scorer"))
+            raise Misuse(f"score {task} has no use for --{name}", f"it takes {takes}: leave --{name} out")
 
 
 from vlbench import dataverbs, workshop  # noqa: E402  (after the verbs above: the order of --help)

@@ -1,17 +1,18 @@
 """Data sets on disk: which are here, how to get them, and whether what is here is whole.
 
 A check counts every split, joins every example with its images or features, compares checksums where they are known
-and decodes every image. It changes nothing of the data; a tar of images is unpacked into the cache, as a run does.
+and decodes every image; of a made-up world it compares every file with what was made. It changes nothing of the data;
+a tar of images is unpacked into the cache, as a run does.
 """
 
 from __future__ import annotations
 
-import json
+import posixpath
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vlbench.cards import DatasetCard, TaskCard
+from vlbench.cards import DatasetCard, Split, TaskCard
 from vlbench.catalog import card_names, cards, find, find_dataset
 from vlbench.data.features import FeatureFile
 from vlbench.data.transforms import open_picture
@@ -22,7 +23,9 @@ from vlbench.tasks.base import Task
 from vlbench.tasks.places import alternatives, first_here, located
 from vlbench.tasks.reading import listed
 from vlbench.types import BadData, Fault, Misuse, Progress, nearest, quiet
+from vlbench.world.checking import changed, command_for, count_files, read_manifest
 from vlbench.world.layout import MANIFEST
+from vlbench.world.making import Manifest
 
 
 class Part(NamedTuple):
@@ -48,7 +51,7 @@ class Here(NamedTuple):
     name: str
     tasks: tuple[str, ...]
     state: str
-    """here, in part, made when first used, or not here."""
+    """here, in part, made when first used, of another version (a made-up world to be made anew), or not here."""
     get: str
     """What to type, or where to go, to have it."""
 
@@ -66,9 +69,7 @@ def list_here(data: Path) -> list[Here]:
 def _here(card: DatasetCard, data: Path) -> Here:
     tasks = tuple(tasks_of(card.id))
     if card.made:
-        there = (made_folder(card.made, data) / MANIFEST).is_file()
-        state = "here" if there else "made when first used"
-        return Here(card.id, card.name, tasks, state, f"vlbench data get world --size {card.made}")
+        return Here(card.id, card.name, tasks, _made_state(card.made, data), command_for(card.made))
     if card.package:
         task = _open(card, tasks[0], data) if tasks else None
         whole = task is not None and all(_files_here(task, split) for split in card.splits)
@@ -77,6 +78,13 @@ def _here(card: DatasetCard, data: Path) -> Here:
     found = [group for group in papers if first_here(data / card.folder, group)]
     state = "not here" if not found else "here" if len(found) == len(papers) else "in part"
     return Here(card.id, card.name, tasks, state, card.home)
+
+
+def _made_state(size: str, data: Path) -> str:
+    try:
+        return "here" if (made_folder(size, data) / MANIFEST).is_file() else "made when first used"
+    except BadData:
+        return "of another version"
 
 
 def _files_here(task: Task, split: str) -> bool:
@@ -95,11 +103,13 @@ def get(name: str, data: Path, *, size: str = "", progress: Progress = quiet) ->
         size = size or card.made
         if size not in SIZES:
             raise Misuse(f"no size of the world is called '{size}'; {nearest(size, list(SIZES))}", ", ".join(SIZES))
+        if name != FOLDER and size != card.made:
+            raise Misuse(f"{name} is the world of size {card.made}, not {size}", command_for(size))
         place = data / FOLDER / size
-        if (place / MANIFEST).is_file():
+        if _is_whole(place):
             return [f"{place}: here already"]
-        made = make_world(place, size=size, progress=progress)  # type: ignore[arg-type]  # it is one of SIZES
-        return [f"{place}: made; {sum(sum(s['images'] for s in t.values()) for t in made.tasks.values()):,} views"]
+        make_world(place, size=size, progress=progress)  # type: ignore[arg-type]  # it is one of SIZES
+        return [f"{place}: made; {sum(1 for _ in place.glob('images/*/*.png')):,} pictures"]
     if card.package:
         return [f"{card.name} travels with a package: pip install {card.id}"]
     lines = [f"{card.name} is handed out by its authors only ({card.licence}): {card.home}"]
@@ -108,23 +118,55 @@ def get(name: str, data: Path, *, size: str = "", progress: Progress = quiet) ->
     return lines
 
 
+def _is_whole(place: Path) -> bool:
+    """Whether a world is there that need not be made anew, as one of another version must be."""
+    try:
+        read_manifest(place)
+    except BadData:
+        return False
+    return True
+
+
 def check(name: str, data: Path, *, progress: Progress = quiet) -> list[Part]:
     """Check every split of a data set for every task that reads it; nothing is changed."""
     card = find(DatasetCard, name)
-    found = [part for task in tasks_of(name) for part in _check_task(card, task, data, progress)]
-    if card.made and (wrong := _against_manifest(made_folder(card.made, data), progress)):
-        found.append(Part("-", "files", 0, 0, 0, 0, tuple(wrong)))
+    place = made_folder(card.made, data) if card.made else None
+    stated = read_manifest(place) if place else None
+    found = [part for task in tasks_of(name) for part in _check_task(card, task, data, stated, progress)]
+    if place and stated:
+        found.append(_check_made(place, stated, progress))
     return found
 
 
-def _open(card: DatasetCard, task: str, data: Path) -> Task:
-    own = placed(find_dataset(card.id, task), data)
-    opened: Task = load_code(find(TaskCard, task).code, Task)(own, data)
+def _check_made(place: Path, stated: Manifest, progress: Progress) -> Part:
+    """Compare every file of a made-up world with what was made."""
+    wrong, total = changed(place, stated, progress), count_files(stated)
+    lines = (f"not as they were made: {listed(wrong)}",) if wrong else ()
+    return Part("-", "files", total - len(wrong), total, 0, 0, lines)
+
+
+def _open(card: DatasetCard, task: str, data: Path, stated: Manifest | None = None) -> Task:
+    own = find_dataset(card.id, task)
+    if stated:
+        own = own.model_copy(update={"splits": {split: _counted(own, split, stated) for split in own.splits}})
+    opened: Task = load_code(find(TaskCard, task).code, Task)(placed(own, data), data)
     return opened
 
 
-def _check_task(card: DatasetCard, name: str, data: Path, progress: Progress) -> Iterator[Part]:
-    task = _open(card, name, data)
+def _counted(card: DatasetCard, split: str, stated: Manifest) -> Split:
+    """Return what a made-up world's card says of a split, with the numbers that its manifest states."""
+    whole = card.splits[split].of or split
+    files = (f for f in card.file if f.role in ("questions", "annotations") and f.split in ("", split, whole))
+    # Files lie in the folder of the data set that they are counted by: nocaps is trained on the captions of COCO.
+    folders = (posixpath.normpath(f"{card.folder}/{file.name}").partition("/")[0] for file in files)
+    counts = next((stated.tasks[folder] for folder in folders if folder in stated.tasks), {})
+    return card.splits[split].model_copy(update=counts.get(split, {}))
+
+
+def _check_task(
+    card: DatasetCard, name: str, data: Path, stated: Manifest | None, progress: Progress
+) -> Iterator[Part]:
+    task = _open(card, name, data, stated)
     decoded: dict[Path, str] = {}
     for split in task.splits:
         yield _check_split(task, name, split, decoded, progress)
@@ -141,6 +183,8 @@ def _check_split(task: Task, name: str, split: str, decoded: dict[Path, str], pr
     if expected and count != expected:
         wrong.append(f"{count:,} examples, but the card says {expected:,}")
     keys = list(dict.fromkeys(key for example in examples for key in example.images))
+    if len(keys) < task.card.splits[split].images:
+        wrong.append(f"{len(keys):,} of {task.card.splits[split].images:,} images: the others are not asked of")
     files = _image_files(task, split, wrong)
     stored = _stored(task, split, wrong)
     lost = [key for key in keys if key not in files and key not in stored]
@@ -194,23 +238,6 @@ def _broken(files: dict[str, Path], decoded: dict[Path, str], what: str, progres
             yield key
         if number % 500 == 0 or number == len(files):
             progress(number, len(files), what)
-
-
-def _against_manifest(place: Path, progress: Progress) -> list[str]:
-    """Compare the annotation files of a made-up world with its manifest."""
-    path = place / MANIFEST
-    if not path.is_file():
-        return [f"there is no made-up world in {place}: vlbench data get world"]
-    try:
-        known: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))["files"]
-    except (OSError, ValueError, KeyError) as error:
-        return [f"{path}: not a manifest: {error}"]
-    changed = []
-    for number, (name, wanted) in enumerate(known.items(), 1):
-        progress(number, len(known), "files")
-        if not (place / name).is_file() or sha256(place / name) != wanted:
-            changed.append(name)
-    return [f"files that are not as they were made: {listed(changed)}"] if changed else []
 
 
 def as_rows(parts: Iterable[Part]) -> list[dict[str, Any]]:

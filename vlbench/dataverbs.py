@@ -52,7 +52,10 @@ def list_(root: Data = None, as_json: AsJson = False, debug: Debug = False) -> N
 @data.command()
 def get(
     name: Name,
-    size: Annotated[str, typer.Option("--size", help="of the made-up world: small, medium or large")] = "",
+    size: Annotated[
+        str,
+        typer.Option("--size", help="of the made-up world: small, medium or large (world, world-medium, world-large)"),
+    ] = "",
     root: Data = None,
     as_json: AsJson = False,
     debug: Debug = False,

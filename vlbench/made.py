@@ -11,15 +11,23 @@ from vlbench.cards import DatasetCard
 from vlbench.paths import cache_root, make_folder
 from vlbench.types import Progress, quiet
 from vlbench.world.blocks import WORLD_VERSION
+from vlbench.world.checking import read_manifest
 from vlbench.world.layout import MANIFEST
 
 FOLDER = "world"
 
 
 def made_folder(size: str, data: Path) -> Path:
-    """Return where a world of a size is, or would be made: in the data folder if it is there, else in the cache."""
-    own = data / FOLDER / size
-    return own if (own / MANIFEST).is_file() else cache_root() / FOLDER / f"{size}-{WORLD_VERSION}"
+    """Return where a world of a size is, or would be made: in the data folder if it is there, else in the cache.
+
+    BadData where the one that is there was made by another version: its numbers would be of other data.
+    """
+    place = data / FOLDER / size
+    if not (place / MANIFEST).is_file():
+        place = cache_root() / FOLDER / f"{size}-{WORLD_VERSION}"
+    if (place / MANIFEST).is_file():
+        read_manifest(place)
+    return place
 
 
 def open_made(card: DatasetCard, data: Path, *, progress: Progress = quiet) -> DatasetCard:

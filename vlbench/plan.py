@@ -30,7 +30,10 @@ class Plan(NamedTuple):
     @property
     def title(self) -> str:
         """Name the run for people."""
-        return f"{self.model.name} on {self.dataset.name}, seed {self.recipe.seed}"
+        data = self.dataset.name
+        of_several = len(self.task.datasets) > 1 or data.casefold() != self.task.name.casefold()
+        asked = f"{self.task.id} ({data})" if of_several else self.task.id
+        return f"{self.model.name} on {asked}, seed {self.recipe.seed}"
 
     @property
     def tokeniser(self) -> str:

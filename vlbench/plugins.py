@@ -5,7 +5,10 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from traceback import extract_tb
 from typing import Any
 
 from vlbench.types import Fault, Misuse
@@ -21,6 +24,22 @@ def load_code(code: str, base: type[Any] | None = None) -> type[Any]:
     except (ImportError, AttributeError) as error:
         raise Fault(f"the card's code '{code}' cannot be loaded: {error}") from error
     return found
+
+
+@contextmanager
+def own_code(path: str) -> Iterator[None]:
+    """Let what goes wrong in a .py file of one's own be said of that file and its line; nothing else is changed."""
+    try:
+        yield
+    except Fault:
+        raise
+    except Exception as error:
+        frames = [frame for frame in extract_tb(error.__traceback__) if Path(frame.filename) == Path(path).absolute()]
+        frames += [frame for frame in extract_tb(error.__traceback__) if frame.filename == path]
+        if not path.endswith(".py") or not frames:
+            raise
+        said = f"{path}, line {frames[-1].lineno}: {type(error).__name__}: {error}"
+        raise Fault(said, "mend the file, or the data it reads; --debug shows how it came there") from error
 
 
 def _class_in_file(path: Path, base: type[Any] | None) -> type[Any]:

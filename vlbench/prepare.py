@@ -26,7 +26,7 @@ from vlbench.made import open_made
 from vlbench.models.base import Model
 from vlbench.paths import sha256, write_text
 from vlbench.plan import ANSWER_LIST, Plan, answer_list_of, from_published, published_checkpoint, trains, where_to_get
-from vlbench.plugins import load_code
+from vlbench.plugins import load_code, own_code
 from vlbench.runfolder import WEIGHTS, WORDS, find_run, finished
 from vlbench.tasks.base import Task
 from vlbench.tasks.reading import read_answers, read_json
@@ -61,6 +61,8 @@ class Opened(NamedTuple):
     collate: Collator
     learning: Collator
     """As ``collate``, with the images as they are trained on."""
+    note: str = ""
+    """What the record is to say of the data."""
 
 
 def open_task(plan: Plan, options: Options) -> Task:
@@ -76,10 +78,18 @@ def open_data(plan: Plan, options: Options, folder: Path) -> Opened:
     task = open_task(plan, options)
     task.version(recipe.scorer)  # a mistyped one shows now, not after hours of training
     needed = list(dict.fromkeys([*(recipe.train_splits if trains(plan) else ()), *recipe.evaluate_splits]))
-    examples = {split: list(task.examples(split))[: recipe.limit or None] for split in needed}
+    with own_code(plan.task.path):
+        examples = {split: list(task.examples(split))[: recipe.limit or None] for split in needed}
     empty = [split for split, found in examples.items() if not found]
     if empty:
         raise BadData(f"{plan.dataset.name}: the split {empty[0]} holds no example")
+    if plan.task.path.endswith(".py"):  # a wrong answer shows now, not after hours of training
+        with own_code(plan.task.path):
+            for found in examples.values():
+                for example in found:
+                    task.weights(example)
+    if note := _other_counts(plan, task, needed):
+        options.say(f"{note}: vlbench data check {plan.dataset.id}")
     images, varied = _open_images(plan, task, needed, options)
     shown = [key for found in examples.values() for example in found for key in example.images]
     if fault := images.missing(shown):
@@ -99,7 +109,18 @@ def open_data(plan: Plan, options: Options, folder: Path) -> Opened:
         clean=cleaning(plan),
     )
     collate = laid(images)
-    return Opened(task, examples, images, varied, words, collate, collate if varied is images else laid(varied))
+    learning = collate if varied is images else laid(varied)
+    return Opened(task, examples, images, varied, words, collate, learning, note)
+
+
+def _other_counts(plan: Plan, task: Task, splits: Sequence[str]) -> str:
+    """Say which splits are not as large as their card states: a file that is cut between two records looks whole."""
+    if plan.recipe.limit:
+        return ""
+    stated = {split: plan.dataset.splits[split].examples for split in splits if split in plan.dataset.splits}
+    counted = {split: task.count(split) for split, count in stated.items() if count}
+    other = [f"{split} {count:,} of {stated[split]:,}" for split, count in counted.items() if count != stated[split]]
+    return f"not the number of examples that the card states: {', '.join(other)}" if other else ""
 
 
 def _dataset(plan: Plan, options: Options) -> DatasetCard:

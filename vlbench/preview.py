@@ -40,7 +40,7 @@ def preview(plan: Plan, data: Path, out: Path) -> dict[str, Any]:
     return {
         "run": plan.title,
         "recipe": plan.recipe.digest(),
-        "steps": steps,
+        "steps": steps if training or plan.recipe.steps or not trains(plan) else "unknown: nothing to train on is here",
         "examples": f"{training:,} to train on, {asked:,} to answer",
         "time": _time(like, steps * plan.recipe.batch, asked),
         "memory": _size(like.throughput.peak_memory_bytes if like else None),
@@ -146,7 +146,8 @@ def _keys(task: Task, split: str, limit: int) -> list[str]:
 
 
 def _like(plan: Plan, out: Path, *, trains: bool) -> RunRecord | None:
-    """Find a recorded run of the same method, size and data set, the newest first: its speed is a guess of ours."""
+    """Find the newest recorded run of the same method, size, task and data set: its speed is a guess of ours."""
+    wanted = (plan.model.id, plan.recipe.size, plan.task.id, plan.dataset.id)
     found = [*sorted(card_folder("reports/results").rglob("*.json")), *find_records(out / plan.folder_stem)]
     for path in reversed(found):
         try:
@@ -155,7 +156,7 @@ def _like(plan: Plan, out: Path, *, trains: bool) -> RunRecord | None:
             continue
         if trains and not record.throughput.train_samples_per_second:
             continue  # an evaluation says nothing of the time of training
-        if (record.method, record.size, record.dataset) == (plan.model.id, plan.recipe.size, plan.dataset.id):
+        if (record.method, record.size, record.task, record.dataset) == wanted:
             return record
     return None
 
@@ -163,11 +164,11 @@ def _like(plan: Plan, out: Path, *, trains: bool) -> RunRecord | None:
 def _time(like: RunRecord | None, examples: int, asked: int) -> str:
     speed = like.throughput if like else None
     if like is None or speed is None or not speed.evaluate_samples_per_second:
-        return "unknown: no run of this method, size and data set is recorded yet"
+        return "unknown: no run of this method, size, task and data set is recorded yet"
     seconds = asked / speed.evaluate_samples_per_second
     if examples:
         if not speed.train_samples_per_second:
-            return "unknown: no training of this method, size and data set is recorded yet"
+            return "unknown: no training of this method, size, task and data set is recorded yet"
         seconds += examples / speed.train_samples_per_second
     return f"about {seconds / 60:.1f} minutes, as fast as {like.id} on {like.machine.cpu or like.machine.device}"
 

@@ -23,6 +23,7 @@ from vlbench.engine.train import STATE, Trained, planned_steps, train
 from vlbench.learner import Learner
 from vlbench.paths import make_folder
 from vlbench.plan import Plan, finetuning, from_published, trains
+from vlbench.plugins import own_code
 from vlbench.prepare import Opened, Options, build_learner, files_of, inputs_of, open_data, open_task
 from vlbench.recipe import resolve
 from vlbench.record import Basis, RunRecord, Scores, Throughput
@@ -103,7 +104,8 @@ def _carry_out(
         answers[split] = write_answers(opened, asked[-1], given, split, folder, recipe.scorer)
         if opened.task.split(split).public:
             of_main = of_main or given
-            scores[split] = opened.task.score(given, split, recipe.scorer)
+            with own_code(plan.task.path):
+                scores[split] = opened.task.score(given, split, recipe.scorer)
         log({"event": "note", "text": f"{split}: {len(asked[-1].given)} examples answered"})
     return RunRecord(
         id=folder.name,
@@ -119,7 +121,7 @@ def _carry_out(
         origins=plan.origins,
         inputs=begun.inputs,
         code=begun.code,
-        note=_note(begun),
+        note="; ".join(filter(None, (_note(begun), opened.note))),
         machine=describe(accelerator),
         started=begun.started,
         seconds=round(trained.seconds + sum(one.seconds for one in asked), 3),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,14 +14,15 @@ from vlbench.made import placed
 from vlbench.paths import replacing
 from vlbench.plan import find_task
 from vlbench.plugins import load_code
-from vlbench.record import RunRecord, Score, read_record
+from vlbench.record import RunRecord, Score, Scores, read_record
 from vlbench.report.tables import SERVER
 from vlbench.runfolder import RECORD, find_run
 from vlbench.tasks.base import Task
-from vlbench.tasks.reading import describe, read_json
+from vlbench.tasks.reading import describe, parse_json
+from vlbench.tasks.records import check_once, read_bytes
+from vlbench.tasks.servers import Server, server_of
 from vlbench.types import BadData, Misuse, nearest
 
-_OVERALL = ("overall", "accuracy")
 _NO_SERVER = "the made-up world has no evaluation server: vlbench evaluate scores its splits whose answers are public"
 _SYNONYMS = {"test-standard": "test-std", "test_standard": "test-std"}
 
@@ -48,22 +50,34 @@ def submit(name: str, out: Path, data: Path, splits: tuple[str, ...] = ()) -> li
     folder = find_run(name, out)
     record = read_record(folder / RECORD)
     card, task = _open(record, data)
-    wanted = splits or tuple(split for split in record.answers if not card.splits[split].public)
+    whole = _whole(card, type(task))
+    hidden = tuple(split for split in record.answers if not card.splits[split].public)
+    wanted = splits or ((whole,) if whole in hidden else hidden)
     for split in wanted:
+        if whole and split in card.splits and split != whole:
+            wrong = f"the evaluation server of {card.name} wants the answers to all of {whole}, not to {split}"
+            raise Misuse(wrong, f"vlbench submit {record.id}" if whole in record.answers else _how(record, whole))
         if split not in record.answers:
             todo = _how(record, split) if split in card.splits else f"its splits: {', '.join(card.splits)}"
             raise Misuse(f"{record.id} has not answered {split}; {nearest(split, list(record.answers))}", todo)
     if not wanted:
-        raise _nothing(record, card)
-    return [_upload(folder, record, card, task, split) for split in wanted]
+        raise _nothing(record, card, whole)
+    checked = {split: _checked(folder, record, card, task, split) for split in wanted}  # nothing is written before all
+    return [_upload(folder / task.upload_name(split, record.method), checked[split], card, split) for split in wanted]
 
 
-def _nothing(record: RunRecord, card: DatasetCard) -> Misuse:
+def _whole(card: DatasetCard, task: type[Task]) -> str:
+    """Return the one split that the server takes the answers to; empty where it takes any, or where there is none."""
+    wants = server_of(task).wants
+    return "" if card.made or wants not in card.splits else wants
+
+
+def _nothing(record: RunRecord, card: DatasetCard, whole: str = "") -> Misuse:
     """Say that a run has answered nothing that a server is needed for, and what would."""
     if card.made:
         public = [name for name, split in card.splits.items() if split.public]
         return Misuse(_NO_SERVER, _how(record, ",".join(card.recipe.get("evaluate_splits", public))))
-    hidden = [name for name, split in card.splits.items() if not split.public]
+    hidden = [whole] if whole else [name for name, split in card.splits.items() if not split.public]
     here = f"{card.name} has no such split: its splits are scored by vlbench evaluate"
     wrong = f"{record.id} has answered no split whose answers only a server knows"
     return Misuse(wrong, _how(record, ",".join(hidden)) if hidden else here)
@@ -85,7 +99,8 @@ def _open(record: RunRecord, data: Path) -> tuple[DatasetCard, Task]:
     return card, task
 
 
-def _upload(folder: Path, record: RunRecord, card: DatasetCard, task: Task, split: str) -> Upload:
+def _checked(folder: Path, record: RunRecord, card: DatasetCard, task: Task, split: str) -> bytes:
+    """Return the answer file of a split; BadData where the server would refuse it."""
     answers = folder / record.answers[split]
     try:
         content = answers.read_bytes()
@@ -97,7 +112,16 @@ def _upload(folder: Path, record: RunRecord, card: DatasetCard, task: Task, spli
             f"the server would refuse {answers.name}: {wrong[0]}{more}",
             f"answer the whole split: {_how(record, split)}",
         )
-    path = folder / task.upload_name(split, record.method)
+    here, whole = task.count(split), card.splits[split].examples
+    if here < whole:  # the answers are those of the files here, but those are not all there is
+        raise BadData(
+            f"{answers.name} is of {here:,} of {whole:,} examples: the server refuses a part",
+            f"get the whole files of {split} ({card.home}), then: {_how(record, split)}",
+        )
+    return content
+
+
+def _upload(path: Path, content: bytes, card: DatasetCard, split: str) -> Upload:
     with replacing(path) as part:
         part.write_bytes(content)
     return Upload(path, split, len(content), "" if card.made else card.home)
@@ -110,47 +134,86 @@ def take_reply(name: str, out: Path, reply: Path) -> RunRecord:
     """
     folder = find_run(name, out)
     record = read_record(folder / RECORD)
-    card, metric = find_dataset(record.dataset, record.task), find_task(record.task).metric
-    scores = dict(record.scores)
-    for said, numbers in _replies(read_json(reply), str(reply)):
-        split = _split_of(said, card, str(reply))
-        if any(score.scorer != SERVER for score in scores.get(split, {}).values()):
-            raise Misuse(f"{record.id} has scored {split} itself; a server's reply is for splits it cannot score")
-        count = card.splits[split].examples
-        scores[split] = {
-            _metric(key, metric): Score(value=value, count=count, scorer=SERVER)
-            for key, value in sorted(numbers.items(), key=lambda item: item[0].lower() not in _OVERALL)
-        }
-    done = record.model_copy(update={"scores": scores}).sealed()
+    card, about = find_dataset(record.dataset, record.task), find_task(record.task)
+    if card.made:
+        raise _nothing(record, card)
+    server = server_of(load_code(about.code, Task))
+    form = _form(card, server, about.metric)
+    found: dict[str, Scores] = {}
+    seen: set[tuple[str, str]] = set()
+    for said, numbers in _replies(_read(reply, form), str(reply), form):
+        split, ending = _split_of(said, card, server, str(reply), form)
+        _check_answered(record, split, server)
+        if (split, ending) in seen:
+            raise BadData(f"{reply}: '{said}': scores of {split} came before", "leave one of the two out")
+        seen.add((split, ending))
+        scores, count = found.setdefault(split, {}), card.splits[split].examples
+        for key, value in numbers.items():
+            if (metric := server.name(key, about.metric) + ending) in scores:
+                raise BadData(f"{reply}: {said}: '{key}': {metric} came before", "leave one of the two out")
+            scores[metric] = Score(value=value, count=count, scorer=SERVER)
+    for split, scores in found.items():
+        if about.metric not in scores:
+            raise BadData(f"{reply}: {split}: {about.metric}, the main score, is not in it", form)
+    new = {split: {about.metric: scores[about.metric]} | scores for split, scores in found.items()}
+    done = record.model_copy(update={"scores": record.scores | new}).sealed()
     done.write(folder / RECORD)
     return done
 
 
-def _replies(found: Any, where: str) -> Iterator[tuple[str, dict[str, float]]]:
+def _form(card: DatasetCard, server: Server, main: str) -> str:
+    """Show how a reply looks."""
+    split = next((about.published or name for name, about in card.splits.items() if not about.public), "SPLIT")
+    example = json.dumps([{split: {next(iter(server.names), main): 71.83}}])
+    return f"a server's reply is a JSON list of splits with their scores in percent, such as {example}"
+
+
+def _read(reply: Path, form: str) -> Any:
+    """Read a reply; BadData where it is no JSON, or names a split or a score twice, of which JSON keeps the last."""
+    content = read_bytes(reply, form)
+    found = parse_json(content, str(reply))
+    todo = "leave one of the two out"
+    json.loads(
+        content, object_pairs_hook=lambda pairs: check_once([key for key, _ in pairs], str(reply), "given twice", todo)
+    )
+    return found
+
+
+def _replies(found: Any, where: str, form: str) -> Iterator[tuple[str, dict[str, float]]]:
     parts = found if isinstance(found, list) else [found]
     if not parts:
-        raise BadData(f"{where}: an empty reply")
+        raise BadData(f"{where}: an empty reply", form)
     for at, part in enumerate(parts):
         if not isinstance(part, dict) or not part:
-            raise BadData(f"{where}: [{at}]: expected an object split -> scores, found {describe(part)}")
+            raise BadData(f"{where}: [{at}]: expected an object split -> scores, found {describe(part)}", form)
         for split, numbers in part.items():
+            place = f"{where}: [{at}]: {split}"
             if not isinstance(numbers, dict) or not numbers:
-                raise BadData(f"{where}: [{at}]: {split}: expected an object of scores, found {describe(numbers)}")
+                raise BadData(f"{place}: expected an object of scores, found {describe(numbers)}", form)
             for key, value in numbers.items():
                 if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1000:
-                    raise BadData(f"{where}: [{at}]: {split}: {key}: expected a number, found {describe(value)}")
+                    wanted = "a number from 0 to 1000"
+                    raise BadData(f"{place}: {key}: expected {wanted}, found {describe(value)}", form)
             yield split, {key: float(value) for key, value in numbers.items()}
 
 
-def _split_of(said: str, card: DatasetCard, where: str) -> str:
+def _split_of(said: str, card: DatasetCard, server: Server, where: str, form: str) -> tuple[str, str]:
+    """Return the split that a server names, and how the names of its scores end where it names a part of one."""
     name = _SYNONYMS.get(said, said)
     for own, split in card.splits.items():
         if name in (own, split.published):
-            return own
-    raise BadData(f"{where}: {card.name} has no split '{said}'; {nearest(said, list(card.splits))}")
+            return own, ""
+    hidden = [own for own, split in card.splits.items() if not split.public]
+    if said in server.parts and len(hidden) == 1:
+        return hidden[0], server.parts[said]
+    raise BadData(f"{where}: {card.name} has no split '{said}'; {nearest(said, list(card.splits))}", form)
 
 
-def _metric(key: str, main: str) -> str:
-    """Name a server's metric as our own are: ``overall`` is the main one, ``yes/no`` a part of it."""
-    plain = key.lower().replace("/", "_").replace(" ", "_").replace("-", "_")
-    return main if plain in _OVERALL else f"{main}_{plain}"
+def _check_answered(record: RunRecord, split: str, server: Server) -> None:
+    """Raise Misuse where no server can have scored a run's answers to a split."""
+    if any(score.scorer != SERVER for score in record.scores.get(split, {}).values()):
+        wrong = f"{record.id} has scored {split} itself; a server's reply is for splits it cannot score"
+        raise Misuse(wrong, f"leave {split} out of the reply")
+    if not any(split == answered or split in server.tells.get(answered, ()) for answered in record.answers):
+        wrong = f"{record.id} has not answered {split}, so that no reply can be of it"
+        raise Misuse(wrong, f"answer it and hand it in first: {_how(record, server.wants or split)}")

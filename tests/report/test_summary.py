@@ -85,3 +85,17 @@ def test_of_several_recipes_the_latest_counts(make_record: MakeRecord, tmp_path:
     records = [make_record(97.0, controls={"prior": control(51.0)})]
     records += [make_record(95.0, controls={"prior": control(51.0)}, **later)]
     assert "| 95.0 |" in page(records, tmp_path)
+
+
+def test_a_smaller_pool_is_a_line_of_its_own(make_record: MakeRecord, tmp_path: Path) -> None:
+    retrieval = {"task": "retrieval", "dataset": "world", "metric": "r_mean", "scorer": "recall"}
+    records = [
+        make_record(42.0, method="coca", count=1500, controls={"prior": control(1.0)}, **retrieval),
+        make_record(87.0, method="vilbert", count=250, controls={"prior": control(7.0)}, **retrieval),
+    ]
+    text = page(records, tmp_path)
+    assert "| [retrieval](retrieval-world.md) | world | r_mean | 1.0 (prior) | 42.0 | - |" in text
+    assert "| [retrieval, 250 texts](retrieval-world.md) | world | r_mean | 7.0 (prior) | - | 87.0 |" in text
+    board_text = (tmp_path / "retrieval-world.md").read_text(encoding="utf-8")
+    assert board_text.count("## ") >= 2
+    assert "250 examples of it" in board_text

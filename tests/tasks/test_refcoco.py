@@ -111,6 +111,13 @@ def test_boxes_that_leave_the_image_are_cut_in_what_is_learned_but_not_in_what_i
     assert task.expressions("val")["80"].place.box == (600.0, -10.0, 80.0, 100.0)
 
 
+def test_what_nothing_is_said_of_may_have_any_box(root: Path) -> None:
+    files = made_up()
+    files["instances"]["annotations"].append({"id": 1, "image_id": 1000, "bbox": [10.0, 10.0, 5.0, 0.0]})
+    write(root / "refcoco", files)
+    assert len(RefCOCO(find(DatasetCard, "refcoco"), root).examples("val")) == 2 * COUNTS["val"]
+
+
 @pytest.mark.parametrize("protocol", range(6))
 def test_every_pickle_protocol_and_json_hold_the_same(tmp_path: Path, protocol: int) -> None:
     files = made_up()
@@ -337,6 +344,11 @@ def image(at: int, **values: Any) -> Callable[[Files], Any]:
     return lambda files: files["instances"]["images"][at].update(values)
 
 
+def doubled(kind: str, **values: Any) -> Callable[[Files], Any]:
+    """Say another thing of what is there already; the last would win."""
+    return lambda files: files["instances"][kind].append(files["instances"][kind][3] | values)
+
+
 FILES: list[tuple[str, Callable[[Files], Any], str]] = [
     ("an object", lambda f: f.update(refs={}), r"refs\(unc\)\.p: expected a list of objects"),
     ("empty", lambda f: f["refs"].clear(), r"expected a list of objects"),
@@ -356,6 +368,14 @@ FILES: list[tuple[str, Callable[[Files], Any], str]] = [
     ("no boxes", lambda f: f["instances"].pop("annotations"), r"instances\.json: the key 'annotations' is missing"),
     ("corner lost", boxed(3, bbox=[1, 2, 3]), r"annotations\[3\]: 'bbox' should be four numbers"),
     ("box of words", boxed(3, bbox=["1", 2, 3, 4]), r"annotations\[3\]: 'bbox' should be four numbers"),
+    (
+        "box beside the image",
+        boxed(3, bbox=[700, 10, 50, 50]),
+        r"instances\.json: boxes .* show nothing .*: 7003 \(1 in",
+    ),
+    ("box of no height", boxed(3, bbox=[10, 10, 50, 0]), r"instances\.json: boxes .* show nothing .*: 7003 \(1 in"),
+    ("image twice", doubled("images", width=64), r"instances\.json: ids of more than one image: 1003 \(1 in all\)"),
+    ("box twice", doubled("annotations", bbox=[0, 0, 9, 9]), r"ids of more than one annotation: 7003 \(1 in all\)"),
     ("no size", image(3, width=0), r"images\[3\]: an image of 0 x 480 pixels"),
     ("huge size", image(3, width=10**400), r"images\[3\]: an image of 1000"),
     ("size in halves", image(3, height=480.5), r"images\[3\]: 'height' should be a whole number"),

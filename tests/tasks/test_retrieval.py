@@ -445,6 +445,14 @@ def test_a_bad_answer_file_gives_one_clear_line(root: Path, make: Callable[[], b
     assert "\n" not in fault.value.wrong
 
 
+@pytest.mark.parametrize("fault", ["text", "empty", "objects"])
+def test_it_does_not_speak_of_numpys_options(root: Path, fault: str) -> None:
+    with pytest.raises(BadData) as refused:
+        scored(root, FAULTS[fault][0]())
+    assert "allow_pickle" not in str(refused.value)
+    assert "an answer file is an .npz" in refused.value.todo
+
+
 def test_what_the_command_line_lacks(root: Path) -> None:
     answers = write(root / "answers.npz", packed(**content()))
     with pytest.raises(Misuse, match="--annotations is missing"):

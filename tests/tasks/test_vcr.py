@@ -308,6 +308,9 @@ def test_at_the_command_line(command: Any, vcr: VCR, root: Path) -> None:
     assert list(json.loads(done.out)) == ["q_a", "qa_r", "q_ar", "count", "scorer"]
     command(*words, root / "short.csv").refused(3, "short.csv", "val-10, val-11 (2 in all)")
     command("score", "vcr", "--answers", root / "answers.csv").refused(2, "--annotations is missing")
+    done = command(*words[:2], "--annotations", root / "vcr/test.jsonl", "--answers", root / "answers.csv")
+    done.refused(3, "test.jsonl: line 1: the key 'answer_label' is missing")
+    assert "hidden, and only the leaderboard's server scores it" in done.err
 
 
 # --- bad files ------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -297,6 +298,17 @@ FAULTS: list[tuple[str, Callable[[Files], Any], str]] = [
         lambda f: said(f).__delitem__(slice(1, None)),
         r"without annotations: 1001, .*\.\.\. \(13 in all\)",
     ),
+    (
+        "another image",
+        lambda f: [put(f, SAID, at, "image_id", 99) for at in range(12)],
+        r"annotations\.json: annotations whose image .* in questions\.json: 1000, .*, \.\.\. \(12 in all\)",
+    ),
+    ("no image", lambda f: said(f)[1].pop("image_id"), r"annotations\[1\]: the key 'image_id' is missing"),
+    (
+        "another split",
+        lambda f: put(f, ("annotations",), "data_subtype", "train2014"),
+        r"annotations\.json: its 'data_subtype' is 'train2014', not 'val2014'.*: 1000, .*, \.\.\. \(14 in all\)",
+    ),
     ("no people", lambda f: put(f, SAID, 4, "answers", []), r"annotations\[4\]: 'answers' is empty"),
     (
         "bare answers",
@@ -394,6 +406,8 @@ def test_faulty_local_lists(vqa: VQA, official: Path) -> None:
         ({"a": 1}, "expected a list"),
         ([{"img_id": 3}], r"\[0\]: the key 'question_id' is missing"),
         ([{"question_id": 5}], r"val does not hold: .*5.* \(1 in all\)"),
+        ([], r"minival\.json: names no questions"),
+        ([{"question_id": 21000}] * 2, r"minival\.json: questions named more than once: 21000 \(1 in all\)"),
     ):
         write(path, content)
         with pytest.raises(BadData, match=line):
@@ -404,6 +418,35 @@ def test_faulty_local_lists(vqa: VQA, official: Path) -> None:
     write(official / "vqa-v2/minival_image_ids.txt", "21\nx\n99\n")
     with pytest.raises(BadData, match="not numbers of images"):
         VQA(vqa.card, official).examples("minival")
+    for text, line in (
+        ("", "names no images"),
+        ("21\n000000000021\n", r"images named more than once: 21 \(1 in all\)"),
+    ):
+        write(official / "vqa-v2/minival_image_ids.txt", text)
+        with pytest.raises(BadData, match=line):
+            VQA(vqa.card, official).examples("nominival")
+
+
+@pytest.mark.parametrize("split", ["train", "test-dev"])
+def test_the_questions_of_another_split_are_refused(vqa: VQA, official: Path, split: str) -> None:
+    """Whole files of val under the names of another split's: their ids agree with each other."""
+    subtype = {"train": "train2014", "test-dev": "test-dev2015"}[split]
+    folder = official / "vqa-v2"
+    for name in ("v2_OpenEnded_mscoco_{}_questions.json", "v2_mscoco_{}_annotations.json"):
+        shutil.copy(folder / name.format("val2014"), folder / name.format(subtype))
+    with pytest.raises(
+        BadData, match=rf"_{subtype}_questions\.json: .* 'val2014', not '{subtype}'.*: 21000, .*20 in all"
+    ):
+        VQA(vqa.card, official).examples(split)
+
+
+def test_questions_under_a_name_of_ones_own_are_of_any_split(vqa: VQA, official: Path) -> None:
+    (official / "vqa-v2/v2_OpenEnded_mscoco_val2014_questions.json").rename(official / "vqa-v2/mine.json")
+    files = [
+        file.model_copy(update={"name": "mine.json"}) if (file.role, file.split) == ("questions", "val") else file
+        for file in vqa.card.file
+    ]
+    assert len(VQA(vqa.card.model_copy(update={"file": tuple(files)}), official).examples("val")) == 20
 
 
 JSON = st.recursive(

@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 
+from vlbench.catalog import find_dataset
+from vlbench.tasks.vqa import VQA
+
 SUBSETS = {"train": "train2014", "val": "val2014", "test": "test2015", "unseen": "unseen2015"}
 Pairs = list[tuple[str, str]]
 
@@ -74,6 +77,27 @@ def test_texts_alone_do_not_beat_the_prior(world: Any, task: str, split: str) ->
     for guess in (_most_frequent(train), NaiveBayes(train)):
         right = sum(guess(text) == answer for text, answer in test) / len(test)
         assert right <= prior + 1e-9
+
+
+@pytest.mark.parametrize("split", ["val", "test", "unseen"])
+def test_the_prior_of_vqa_is_of_exact_matches(world: Any, split: str) -> None:
+    """The question-only control is right as often as stated, and its score by ten people is higher."""
+    card = find_dataset("world", "vqa").model_copy(update={"folder": "vqa-v2"})
+    task = VQA(card, world.folder)
+    given = task.controls(split, ["train"])["question-only"]
+    records = world.json(f"vqa-v2/v2_mscoco_{SUBSETS[split]}_annotations.json")["annotations"]
+    usual = {str(record["question_id"]): record["multiple_choice_answer"] for record in records}
+    exact = sum(given[identity] == answer for identity, answer in usual.items()) / len(usual)
+    prior = world.manifest.priors["vqa-v2"][split]
+    assert given.keys() == usual.keys()
+    assert 0.75 * prior < exact <= prior + 1e-9  # less where training never had a wording
+    assert exact + 0.005 < task.score(given, split)["accuracy"].value / 100 < exact + 0.05
+
+
+def test_the_manifest_says_what_its_priors_are(world: Any) -> None:
+    said = world.json("manifest.json")["about_priors"]
+    assert "matched exactly" in said
+    assert "refcocog: by whoever also knows where all objects are" in said
 
 
 def _most_frequent(train: Pairs) -> Any:

@@ -148,7 +148,7 @@ def test_damage_is_found(tiny: Path, tmp_path: Path, name: str, way: str) -> Non
 def test_a_world_of_another_version_is_refused(tiny: Path, tmp_path: Path) -> None:
     values = json.loads((tiny / "manifest.json").read_text())
     (tmp_path / "manifest.json").write_text(json.dumps(values | {"version": 0}))
-    with pytest.raises(BadData, match="of version 0"):
+    with pytest.raises(BadData, match="made by another version: world version 0"):
         read_manifest(tmp_path)
 
 

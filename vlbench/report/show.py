@@ -213,6 +213,7 @@ def _suite(card: SuiteCard) -> str:
             *_heading("suite", card, card.id, card.about),
             *_pairs("expect", [("-", card.expect)]),
             *_pairs("data sets", card.datasets.items()),
+            *_pairs("not clearly ahead of their best control", card.unclear.items()),
             *_pairs("settings (later wins)", [(name, _settings(values)) for name, values in groups]),
         ]
     )

@@ -20,19 +20,26 @@ def overview_page(tables: Iterable[Table]) -> str:
     """Write the page from leaderboards: sizes apart, since nobody should compare one with another."""
     parts: dict[str, list[Line]] = {}
     for table in _main(tables):
-        for size in sorted({row.size for row in table.rows}):
-            rows = sorted((row for row in table.rows if row.size == size), key=lambda row: row.runs)
+        whole = [row for row in table.rows if row.basis != "smoke"]
+        for size in sorted({row.size for row in whole}):
+            rows = sorted((row for row in whole if row.size == size), key=lambda row: row.runs)
             parts.setdefault(size, []).append((table, {row.method: row for row in rows}))
     return from_template("overview.md.j2", {"parts": [_part(size, lines) for size, lines in parts.items()]})
 
 
 def _main(tables: Iterable[Table]) -> list[Table]:
-    """Choose the first whole split with own runs of every task and data set: tables come main metric first."""
-    found: dict[tuple[str, str], Table] = {}
+    """Choose the main split of every task and data set that has own runs: tables come main metric first.
+
+    A smaller pool that only some methods search (retrieval by fusing all pairs) is a line of its own.
+    """
+    splits: dict[tuple[str, str], tuple[str, str]] = {}
+    found = []
     for table in tables:
-        if table.rows and not table.part and any(row.control for row in table.rows):
-            found.setdefault((table.task, table.dataset), table)
-    return list(found.values())
+        if not any(row.control and row.basis != "smoke" for row in table.rows):
+            continue
+        if splits.setdefault((table.task, table.dataset), (table.split, table.metric)) == (table.split, table.metric):
+            found.append(table)
+    return found
 
 
 def _part(size: str, lines: Sequence[Line]) -> dict[str, object]:
@@ -61,7 +68,8 @@ def _grid(lines: Sequence[Line], methods: Sequence[str], cell: Callable[[Row], s
 
 
 def _link(table: Table) -> str:
-    return f"[{table.task}]({table.task}-{table.dataset}.md)"
+    part = f", {table.part:,} texts" if table.part else ""
+    return f"[{table.task}{part}]({table.task}-{table.dataset}.md)"
 
 
 def _score(row: Row) -> str:

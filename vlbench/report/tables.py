@@ -197,6 +197,7 @@ def _grouped(records: Iterable[RunRecord], board: Board) -> dict[_Place, dict[st
     """Sort runs by place, then by recipe without its seed, whatever order they come in."""
     groups: dict[_Place, dict[str, list[RunRecord]]] = {}
     records = list(records)
+    whole = _largest(records, board)
     scored = {(record.weights, split) for record in records if record.weights for split in record.scores}
     for record in sorted(records, key=lambda record: (record.started, record.id)):
         if (record.task, record.dataset) != (board.task, board.dataset):
@@ -205,14 +206,30 @@ def _grouped(records: Iterable[RunRecord], board: Board) -> dict[_Place, dict[st
             if record.kind == "evaluate" and (record.inputs.get("start", ""), split) in scored:
                 continue  # the same weights on the same split as the run they are of: no second result
             if score := scores.get(board.metric):
-                place = _Place(split, score.scorer, part_of(score, record, split, board))
+                place = _Place(split, score.scorer, part_of(score, record, split, board, whole.get(split, 0)))
                 groups.setdefault(place, {}).setdefault(_recipe_key(record), []).append(record)
     return groups
 
 
-def part_of(score: Score, record: RunRecord, split: str, board: Board) -> int:
-    """Return how many examples were scored where that is not the whole split, else 0."""
+def _largest(records: Iterable[RunRecord], board: Board) -> dict[str, int]:
+    """Return how many examples of each split any record has scored."""
+    found: dict[str, int] = {}
+    for record in records:
+        if (record.task, record.dataset) == (board.task, board.dataset):
+            for split, scores in record.scores.items():
+                count = scores[board.metric].count if board.metric in scores else 0
+                found[split] = max(found.get(split, 0), count)
+    return found
+
+
+def part_of(score: Score, record: RunRecord, split: str, board: Board, largest: int = 0) -> int:
+    """Return how many examples were scored where that is not the whole split, else 0.
+
+    ``largest``: what any record has scored of it, which stands for the whole where the card does not say: methods that
+    fuse all pairs search a smaller pool, and their recall is not that of the others.
+    """
     whole = board.splits[split].examples if split in board.splits else 0
+    whole = whole or largest
     limited = record.recipe.limit > 0 and (not whole or record.recipe.limit < whole)
     return score.count if limited or score.count < whole else 0
 

@@ -115,6 +115,12 @@ class Task(ABC):
             return ()
         counts: Counter[str] = Counter()
         for split in self.card.answer_splits:
+            for example in self.examples(split):
+                if isinstance(example.answer, numbers.Integral):
+                    raise BadData(
+                        f"{example.id}: the answer {example.answer} is a place in a list, and this task has no list",
+                        "give answers as texts, or list them in 'answers'",
+                    )
             weighed = (self.weights(example) for example in self.examples(split))
             counts.update(max(w, key=w.__getitem__) for w in weighed if w)
         return sorted(answer for answer, count in counts.items() if count >= self.card.answer_count)

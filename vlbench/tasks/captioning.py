@@ -13,10 +13,11 @@ from vlbench.record import Score
 from vlbench.tasks.base import OfficialFiles, Task, needed
 from vlbench.tasks.caption_scores import metrics_of, scores_of
 from vlbench.tasks.caption_sources import CaptionFiles
-from vlbench.tasks.coco_files import check_captioned, take_results
+from vlbench.tasks.coco_files import DOMAINS, check_captioned, take_results
 from vlbench.tasks.karpathy_files import PARTS, Pictured, read_pictured
 from vlbench.tasks.reading import describe, parse_json, refuse
 from vlbench.tasks.records import read_bytes
+from vlbench.tasks.servers import Server
 from vlbench.types import Answer, BadData, Example, Fault, Form, Misuse, nearest
 
 LEARNED = "train"
@@ -27,6 +28,18 @@ class Captioning(Task):
     """Image captioning."""
 
     form: ClassVar[Form] = "write"
+    server: ClassVar[Server] = Server(
+        names={
+            "CIDEr": "cider",
+            **{name: f"bleu_{at}" for at in range(1, 5) for name in (f"B{at}", f"BLEU-{at}", f"BLEU{at}")},
+            "ROUGE-L": "rouge_l",
+            "ROUGE": "rouge_l",
+            "METEOR": "meteor",
+            "SPICE": "spice",
+        },
+        parts={"entire": "", **{domain: f"_{domain.replace('-', '_')}" for domain in DOMAINS}},
+    )
+    score_options: ClassVar[tuple[str, ...]] = ("annotations",)
 
     def __init__(self, card: DatasetCard, folder: Path) -> None:
         super().__init__(card, folder)

@@ -25,6 +25,7 @@ from vlbench.tasks.gqa_scores import SCORER, further_scores
 from vlbench.tasks.pictures import pictures_in
 from vlbench.tasks.places import file_of, located, where_to_get
 from vlbench.tasks.reading import refuse
+from vlbench.tasks.servers import Server
 from vlbench.tasks.skills import FILE, read_skills
 from vlbench.types import Answer, BadData, Example, Fault, Form, Misuse, nearest
 
@@ -38,6 +39,20 @@ class GQA(Task):
     """Visual reasoning and compositional question answering."""
 
     form: ClassVar[Form] = "classify"
+    server: ClassVar[Server] = Server(
+        names={
+            "accuracy": "accuracy",
+            "binary": "accuracy_binary",
+            "open": "accuracy_open",
+            "validity": "validity",
+            "plausibility": "plausibility",
+            "consistency": "consistency",
+            "distribution": "distribution",
+        },
+        wants="submission",
+        tells={"submission": ("testdev", "test", "challenge")},
+    )
+    score_options: ClassVar[tuple[str, ...]] = ("questions", "choices", "scenes", "consistency")
 
     def __init__(self, card: DatasetCard, folder: Path) -> None:
         super().__init__(card, folder)

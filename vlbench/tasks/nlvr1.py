@@ -33,6 +33,7 @@ class NLVR1(Task):
     form: ClassVar[Form] = "classify"
     told: ClassVar[bool] = False
     answers_suffix: ClassVar[str] = "csv"
+    score_options: ClassVar[tuple[str, ...]] = ("annotations",)
 
     def __init__(self, card: DatasetCard, folder: Path) -> None:
         super().__init__(card, folder)

@@ -30,6 +30,7 @@ from vlbench.tasks.nlvr_scores import CONTRAST, SCORER, consistency, known_score
 from vlbench.tasks.pictures import pictures_in
 from vlbench.tasks.places import annotations_of, file_of, where_to_get
 from vlbench.tasks.records import check_complete, comma_lines, read_bytes
+from vlbench.tasks.servers import Server
 from vlbench.tasks.skills import FILE, read_skills
 from vlbench.types import Answer, BadData, Example, Form
 
@@ -42,6 +43,8 @@ class NLVR2(Task):
     form: ClassVar[Form] = "compare"
     told: ClassVar[bool] = False
     answers_suffix: ClassVar[str] = "csv"
+    server: ClassVar[Server] = Server({"accuracy": "accuracy", "consistency": "consistency"})
+    score_options: ClassVar[tuple[str, ...]] = ("annotations",)
 
     def __init__(self, card: DatasetCard, folder: Path) -> None:
         super().__init__(card, folder)

@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 from vlbench.types import BadData
 
 Value = TypeVar("Value")
+_LONGEST_ID = 202
+"""With its quotation marks; an id must be whole to be found, and those of VCR's images have 49 letters."""
 _NAMES = {dict: "an object", list: "a list", str: "a text", int: "a whole number"}
 
 
@@ -78,17 +80,17 @@ def member(record: object, key: str, kind: type[Value], place: str) -> Value:
     return value
 
 
-def describe(value: object) -> str:
+def describe(value: object, most: int = 40) -> str:
     """Name a JSON value in a message, short however long it is."""
     if isinstance(value, dict | list):
         return _NAMES[type(value)]
     text = ascii(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def listed(ids: Iterable[object]) -> str:
-    """Write the first ten ids, and how many there are in all."""
-    names = [describe(each).strip("'\"") for each in ids]
+    """Write the first ten ids, whole as far as they are any, and how many there are in all."""
+    names = [describe(each, _LONGEST_ID).strip("'\"") for each in ids]
     more = ", ..." if len(names) > 10 else ""
     return f"{', '.join(names[:10])}{more} ({len(names)} in all)"
 

@@ -38,6 +38,7 @@ class RefCOCO(Task):
     """Referring expressions."""
 
     form: ClassVar[Form] = "point"
+    score_options: ClassVar[tuple[str, ...]] = ("annotations", "questions")
 
     def __init__(self, card: DatasetCard, folder: Path) -> None:
         super().__init__(card, folder)

@@ -37,6 +37,12 @@ class Place(NamedTuple):
         corners = (x / self.width, y / self.height, (x + width) / self.width, (y + height) / self.height)
         return tuple(min(max(corner, 0.0), 1.0) for corner in corners)  # type: ignore[return-value]
 
+    @property
+    def shown(self) -> bool:
+        """Whether any of the box lies in the image."""
+        x1, y1, x2, y2 = self.relative()
+        return x1 < x2 and y1 < y2
+
     def pixels(self, corners: Box) -> Box:
         """Return corners from 0 to 1 of the image as x, y, width, height in pixels."""
         x1, y1, x2, y2 = corners
@@ -56,7 +62,8 @@ def read_expressions(refs: Path, instances: Path, todo: str) -> list[Expression]
     """Read every expression of a data set, in the order of its file, joined with its box."""
     records = read_json(refs, todo) if refs.suffix == ".json" else read_plain_pickle(refs, todo)
     with many_objects():
-        found = _join(take_refs(records, str(refs)), take_instances(read_json(instances, todo), str(instances)), refs)
+        held = take_instances(read_json(instances, todo), str(instances))
+        found = _join(take_refs(records, str(refs)), held, refs, instances)
     check_once([str(one.id) for one in found], str(refs), "ids of more than one expression")
     return found
 
@@ -105,18 +112,22 @@ def _take_sentence(record: Any, place: str) -> tuple[int, str]:
 def take_instances(data: object, where: str) -> Instances:
     """Check the images and boxes of a parsed ``instances.json``."""
     images: dict[int, tuple[str, int, int]] = {}
-    for at, record in enumerate(member(data, "images", list, where)):
+    rows = member(data, "images", list, where)
+    for at, record in enumerate(rows):
         place = f"{where}: images[{at}]"
         width, height = (member(record, key, int, place) for key in ("width", "height"))
         if not (0 < width < LARGEST and 0 < height < LARGEST):
             raise BadData(f"{place}: an image of {describe(width)} x {describe(height)} pixels")
         key = PurePosixPath(member(record, "file_name", str, place)).stem
         images[member(record, "id", int, place)] = (key, width, height)
+    check_once([str(record["id"]) for record in rows], where, "ids of more than one image")
     boxes: dict[int, tuple[int, Box]] = {}
-    for at, record in enumerate(member(data, "annotations", list, where)):
+    rows = member(data, "annotations", list, where)
+    for at, record in enumerate(rows):
         place = f"{where}: annotations[{at}]"
         box = take_box(member(record, "bbox", list, place), f"{place}: 'bbox'")
         boxes[member(record, "id", int, place)] = (member(record, "image_id", int, place), box)
+    check_once([str(record["id"]) for record in rows], where, "ids of more than one annotation")
     return Instances(images, boxes)
 
 
@@ -130,8 +141,8 @@ def take_box(values: object, place: str) -> Box:
     return (x, y, width, height)
 
 
-def _join(refs: list[Ref], instances: Instances, path: Path) -> list[Expression]:
-    """Give every expression the box of the object it is said of."""
+def _join(refs: list[Ref], instances: Instances, path: Path, boxed: Path) -> list[Expression]:
+    """Give every expression the box of the object it is said of; ``boxed`` is where the boxes stand."""
     lost = [ref.annotation for ref in refs if ref.annotation not in instances.boxes]
     todo = "the two files must be of the same data set"
     refuse(str(path), "annotation ids (ann_id) that instances.json does not hold", lost, todo)
@@ -139,6 +150,10 @@ def _join(refs: list[Ref], instances: Instances, path: Path) -> list[Expression]
     refuse(str(path), "annotations (ann_id) that instances.json has on another image", moved, todo)
     unseen = [ref.image for ref in refs if ref.image not in instances.images]
     refuse(str(path), "images (image_id) that instances.json does not hold", unseen, todo)
+    # Of what nothing is said, any box will do: COCO has some of no height.
+    places = ((ref, Place(*instances.images[ref.image], instances.boxes[ref.annotation][1])) for ref in refs)
+    outside = list(dict.fromkeys(ref.annotation for ref, place in places if not place.shown))
+    refuse(str(boxed), "boxes (annotation ids) that show nothing of their image", outside)
     found = []
     for ref in refs:
         place = Place(*instances.images[ref.image], instances.boxes[ref.annotation][1])

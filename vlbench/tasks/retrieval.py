@@ -45,6 +45,7 @@ class Retrieval(Task):
 
     form: ClassVar[Form] = "match"
     answers_suffix: ClassVar[str] = "npz"
+    score_options: ClassVar[tuple[str, ...]] = ("annotations",)
 
     def __init__(self, card: DatasetCard, folder: Path) -> None:
         super().__init__(card, folder)

@@ -251,6 +251,10 @@ _DAMAGES = (
 """What numpy and the archive may raise of a file that is damaged, encrypted or no archive."""
 
 
+_MAGIC = (b"PK", b"\x93NUMPY")
+"""What an .npz begins with, and an .npy, which is told apart below."""
+
+
 class AnswerFile(NamedTuple):
     """An answer file as it is."""
 
@@ -264,6 +268,8 @@ class AnswerFile(NamedTuple):
 
 def read_scores(content: bytes, where: str) -> AnswerFile:
     """Read an answer file; nothing in it is unpickled."""
+    if not content.startswith(_MAGIC):  # else numpy speaks of an option of its own
+        raise BadData(f"{where}: not readable as .npz: it is no archive, or cut short", FORM)
     try:
         packed = np.load(io.BytesIO(content), allow_pickle=False)
         if not isinstance(packed, np.lib.npyio.NpzFile):
@@ -271,6 +277,7 @@ def read_scores(content: bytes, where: str) -> AnswerFile:
         parts = {name: packed[name] for name in packed.files}
     except _DAMAGES as error:
         wrong = (str(error).strip().splitlines() or ["it is cut short"])[0]
+        wrong = "it holds pickled objects, which are never opened" if "pickle" in wrong else wrong
         raise BadData(f"{where}: not readable as .npz: {wrong}", FORM) from None
     known = ("scores", "image_ids", "text_ids")
     refuse(where, "arrays that are missing", [name for name in known if name not in parts], FORM)

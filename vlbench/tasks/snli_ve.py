@@ -31,6 +31,7 @@ class SNLIVE(Task):
 
     form: ClassVar[Form] = "classify"
     told: ClassVar[bool] = False
+    score_options: ClassVar[tuple[str, ...]] = ("annotations",)
 
     def __init__(self, card: DatasetCard, folder: Path) -> None:
         super().__init__(card, folder)

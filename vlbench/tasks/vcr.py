@@ -22,6 +22,7 @@ from vlbench.tasks.pictures import pictures_in
 from vlbench.tasks.places import annotations_of, file_of, where_to_get
 from vlbench.tasks.reading import refuse
 from vlbench.tasks.records import check_complete, read_bytes
+from vlbench.tasks.servers import Server
 from vlbench.tasks.skills import read_skills
 from vlbench.tasks.text_controls import choices_without_looking
 from vlbench.tasks.vcr_files import (
@@ -44,6 +45,8 @@ class VCR(Task):
 
     form: ClassVar[Form] = "choose"
     answers_suffix: ClassVar[str] = "csv"
+    server: ClassVar[Server] = Server({"Q->AR": "q_ar", "Q->A": "q_a", "QA->R": "qa_r"})
+    score_options: ClassVar[tuple[str, ...]] = ("annotations",)
 
     def __init__(self, card: DatasetCard, folder: Path) -> None:
         super().__init__(card, folder)

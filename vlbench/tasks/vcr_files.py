@@ -33,6 +33,10 @@ RATIONALES = tuple(
 COLUMNS = ("annot_id", *ANSWERS, *(name for group in RATIONALES for name in group))
 """The columns of the leaderboard's file, in its order."""
 _LAYOUT = f"an answer file is a CSV table of the columns {', '.join(COLUMNS[:2])}, ... {COLUMNS[-1]}, a row a question"
+_HIDDEN = (
+    "the labels of VCR's test split are hidden, and only the leaderboard's server scores it (vlbench submit RUN); "
+    "val.jsonl and train.jsonl hold theirs"
+)
 
 Scores = tuple[float, ...]
 
@@ -130,6 +134,8 @@ def _choices(record: dict[str, object], key: str, names: Sequence[str], place: s
 
 
 def _label(record: dict[str, object], key: str, place: str) -> int:
+    if isinstance(record, dict) and key not in record:
+        raise BadData(f"{place}: the key '{key}' is missing", _HIDDEN)
     label = member(record, key, int, place)
     if not 0 <= label < CHOICES:
         raise BadData(f"{place}: '{key}' should be from 0 to {CHOICES - 1}, found {label}")

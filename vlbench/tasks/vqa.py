@@ -18,6 +18,7 @@ from vlbench.metrics.vqa_accuracy import OFFICIAL, SCORERS, accuracies, answer_l
 from vlbench.record import Score
 from vlbench.tasks.base import OfficialFiles, Task, needed
 from vlbench.tasks.reading import read_json
+from vlbench.tasks.servers import Server
 from vlbench.tasks.skills import read_skills
 from vlbench.tasks.vqa_easy import EasyVQA
 from vlbench.tasks.vqa_files import Asked, check_answered, read_official, take_answers
@@ -31,6 +32,16 @@ class VQA(Task):
     """Visual question answering."""
 
     form: ClassVar[Form] = "classify"
+    server: ClassVar[Server] = Server(
+        names={
+            "overall": "accuracy",
+            "yes/no": "accuracy_yes_no",
+            "number": "accuracy_number",
+            "other": "accuracy_other",
+        },
+        tells={"test": ("test-dev",)},
+    )
+    score_options: ClassVar[tuple[str, ...]] = ("questions", "annotations")
 
     def __init__(self, card: DatasetCard, folder: Path) -> None:
         super().__init__(card, folder)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from vlbench.metrics.vqa_accuracy import Reference
 from vlbench.tasks.reading import describe, listed, many_objects, member, read_json, refuse, refuse_records
+from vlbench.tasks.records import check_once
 from vlbench.types import BadData, Example
 
 Identity = TypeVar("Identity", int, str)
@@ -25,10 +26,11 @@ class Question(NamedTuple):
 
 
 class Annotation(NamedTuple):
-    """What people answered, and the answer most of them gave."""
+    """What people answered, the answer most of them gave, and the image they were shown."""
 
     reference: Reference
     majority: str
+    image: int = 0
 
 
 def take_questions(data: object, where: str) -> dict[int, Question]:
@@ -61,7 +63,8 @@ def take_annotations(data: object, where: str) -> dict[int, Annotation]:
                 member(record, "question_type", str, place),
                 _twins(record["answers"]),
             )
-            found[identity] = Annotation(reference, member(record, "multiple_choice_answer", str, place))
+            majority = member(record, "multiple_choice_answer", str, place)
+            found[identity] = Annotation(reference, majority, member(record, "image_id", int, place))
     _check_ids(rows, found, where, "annotations")
     return found
 
@@ -168,16 +171,37 @@ class Official(NamedTuple):
     """Empty where the answers are not public."""
 
 
-def read_official(questions: Path, annotations: Path | None, todo: str) -> Official:
-    """Read a question file with its annotations; ``todo`` says where to get them."""
+def read_official(questions: Path, annotations: Path | None, todo: str, subtypes: Collection[str] = ()) -> Official:
+    """Read a question file with its annotations; ``todo`` says where to get them.
+
+    ``subtypes``: what the files may call their split (``data_subtype``); empty where any name will do, as long as it is
+    that of both files.
+    """
     data = read_json(questions, todo)
     asked = take_questions(data, str(questions))
-    coco = member(data, "data_subtype", str, str(questions)).replace("test-dev", "test")
+    subtype = member(data, "data_subtype", str, str(questions))
+    if subtypes and subtype not in subtypes:
+        _refuse_split(questions, subtype, subtypes, asked)
+    coco = subtype.replace("test-dev", "test")
     if annotations is None:
         return Official(coco, asked, {})
-    answered = take_annotations(read_json(annotations, todo), str(annotations))
+    data = read_json(annotations, todo)
+    answered = take_annotations(data, str(annotations))
+    said = member(data, "data_subtype", str, str(annotations)) if "data_subtype" in data else subtype
+    del data  # gigabytes, where it is of train
     check_pairing(asked.keys(), answered.keys(), str(annotations))
+    if said != subtype:
+        _refuse_split(annotations, said, (subtype,), answered)
+    moved = [identity for identity, annotation in answered.items() if annotation.image != asked[identity].image]
+    what = f"annotations whose image (image_id) is not that of the question in {questions.name}"
+    refuse(str(annotations), what, moved, "the two files must be of the same split")
     return Official(coco, asked, answered)
+
+
+def _refuse_split(path: Path, found: str, wanted: Collection[str], ids: Collection[int]) -> None:
+    """Say that a file is of another split than it is read as, and which questions it holds."""
+    what = f"its 'data_subtype' is {describe(found)}, not {' or '.join(map(describe, wanted))}; it holds the questions"
+    refuse(str(path), what, ids, "the file is of another split: get the right one, or put it where it belongs")
 
 
 def local_file(folder: Path) -> Path:
@@ -195,6 +219,7 @@ def read_local_ids(folder: Path, images: Mapping[str, str], todo: str) -> set[st
     if not isinstance(data, list):
         raise BadData(f"{path}: expected a list, found {describe(data)}")
     ids = [str(member(record, "question_id", int, f"{path}: [{at}]")) for at, record in enumerate(data)]
+    _check_list(ids, path, "questions")
     refuse(str(path), "questions that val does not hold", _beyond(ids, images.keys()))
     return set(ids)
 
@@ -205,6 +230,15 @@ def _of_images(path: Path, images: Mapping[str, str]) -> set[str]:
     except (OSError, UnicodeDecodeError) as error:
         raise BadData(f"{path}: cannot be read: {error}") from None
     numbers = {key: key.rpartition("_")[2].lstrip("0") for key in set(images.values())}
-    wanted = {word.lstrip("0") for word in words}
+    named = [word.lstrip("0") for word in words]
+    _check_list(named, path, "images")
+    wanted = set(named)
     refuse(str(path), "not numbers of images that val has questions on", sorted(wanted - set(numbers.values())))
     return {identity for identity, key in images.items() if numbers[key] in wanted}
+
+
+def _check_list(ids: list[str], path: Path, what: str) -> None:
+    """Refuse a list of ids that is empty, as one that was never filled, or names one twice."""
+    if not ids:
+        raise BadData(f"{path}: names no {what}", "get it again, or take it away where nobody asks for minival")
+    check_once(ids, str(path), f"{what} named more than once")

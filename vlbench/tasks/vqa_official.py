@@ -6,6 +6,7 @@ it holds, ``nominival`` the rest.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +26,7 @@ from vlbench.tasks.vqa_files import (
 )
 from vlbench.types import BadData, Example
 
+_NAMED = re.compile(r"mscoco_([^_]+)_questions\.json$")
 _HIDDEN = Annotation(Reference(()), "")
 
 
@@ -90,7 +92,8 @@ class OfficialVQA:
         return path
 
     def _whole(self, split: str) -> dict[str, Asked]:
-        official = read_official(self._questions(split), self._annotations(split), self._todo)
+        questions = self._questions(split)
+        official = read_official(questions, self._annotations(split), self._todo, _subtypes(questions))
         self._kinds |= {
             str(identity): annotation.reference.answer_type.replace("/", "_")
             for identity, annotation in official.annotations.items()
@@ -105,6 +108,15 @@ class OfficialVQA:
         return {i: asked for i, asked in whole.items() if (i in local) == (split == "minival")}
 
 
+def _subtypes(questions: Path) -> tuple[str, ...]:
+    """Return what a question file may call its split, by its official name; empty where it has another name."""
+    named = _NAMED.search(questions.name)
+    if not named:
+        return ()
+    # test-dev is a part of test; whether its file says so by its name or by that of the whole is not documented.
+    return tuple(dict.fromkeys((named[1], named[1].replace("test-dev", "test"))))
+
+
 def _join(official: Official) -> dict[str, Asked]:
     targets: dict[object, Mapping[str, float]] = {}
     return {
@@ -113,7 +125,7 @@ def _join(official: Official) -> dict[str, Asked]:
 
 
 def _ask(identity: int, question: Question, official: Official, targets: dict[object, Mapping[str, float]]) -> Asked:
-    reference, majority = official.annotations.get(identity, _HIDDEN)
+    reference, majority, _ = official.annotations.get(identity, _HIDDEN)
     image = f"COCO_{official.coco}_{question.image:012d}"
     soft = None
     if reference.answers:

@@ -46,7 +46,8 @@ def _write_karpathy(split: str, place: int, picture: Picture, texts: Sequence[st
         if name == _COCO:
             record |= {"filepath": "coco", "cocoid": picture.number}
         output.document(path_of(name, "", "captions"), {"dataset": dataset}, ("images",)).add(record, "images")
-        output.tally(name, str(record["split"]), images=1, examples=len(texts))
+        # Of COCO, a training image is learned from once a caption, and any other is asked for one.
+        output.tally(name, split, images=1, examples=len(texts) if name == _FLICKR or split == "train" else 1)
 
 
 def bare(text: str) -> list[str]:
@@ -90,7 +91,9 @@ def _write_nocaps(place: int, picture: Picture, texts: Sequence[str], output: Ou
     if hidden:
         file.add(image, "images")
     else:
-        file.add(image | {"domain": domain(picture.scene)}, "images")
+        near = domain(picture.scene)
+        file.add(image | {"domain": near}, "images")
+        output.tally(_NOCAPS, f"val-{near.removesuffix('-domain')}", images=1, examples=1)
         for text in texts:
             file.add({"image_id": number, "id": output.number(f"{_NOCAPS} captions"), "caption": text}, "annotations")
     output.tally(_NOCAPS, split, images=1, examples=1)

@@ -67,6 +67,14 @@ SIZES: dict[str, Counts] = {
 }
 
 
+ABOUT_PRIORS = (
+    "share of examples that are matched exactly, on average, by whoever knows the texts but looks at no image; the "
+    "official score of the same answers may be higher (of vqa-v2, where one of ten people who errs counts 0.3). Of "
+    "refcoco, refcoco+ and refcocog: by whoever also knows where all objects are and which shape each has, and picks "
+    "one of the shape that is meant; whoever knows no object finds far fewer"
+)
+
+
 @dataclass(frozen=True)
 class Manifest:
     """What a world is and holds."""
@@ -79,13 +87,15 @@ class Manifest:
     tasks: dict[str, dict[str, dict[str, int]]]
     """Data set -> split -> images and examples."""
     priors: dict[str, dict[str, float]]
-    """Data set -> split -> share of examples that whoever knows all texts, but no image, answers rightly."""
+    """Data set -> split -> the chance of whoever sees no image, as ``about_priors`` says."""
     files: dict[str, str]
     """sha256 of every annotation file."""
     folders: dict[str, str]
     """Hash of every folder of many small files: the images, and the boxes of VCR."""
     regions: str
     """sha256 of what the region features hold."""
+    about_priors: str = ABOUT_PRIORS
+    """What ``priors`` are, for who reads the file."""
 
     def text(self) -> str:
         """Write it as JSON."""

@@ -146,7 +146,8 @@ class Output:
         self.folders: dict[str, int] = {}
         self.counts: dict[str, dict[str, dict[str, int]]] = {}
         self.guessed: dict[tuple[str, str], float] = defaultdict(float)
-        """Sum over a split's examples of the chance of who knows the texts alone, by task and split."""
+        """Sum over a split's examples of the chance to be exactly right without looking, by task and split: that of who
+        knows the texts alone, and, where one of the known objects is to be picked, their shapes."""
         self._files: dict[str, File] = {}
         self._numbers: dict[str, Iterator[int]] = defaultdict(count)
 

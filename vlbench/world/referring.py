@@ -1,7 +1,8 @@
 """Expressions that mean one thing among others of its shape, in the files of RefCOCO, RefCOCO+ and RefCOCOg.
 
 RefCOCO's may say where a thing is, RefCOCO+'s only how it looks, RefCOCOg's what it stands beside. Two test splits:
-testA as training, testB of unseen pairs of colour and shape.
+testA as training, testB of unseen pairs of colour and shape. The stated prior is the chance of who knows every object's
+box and shape and picks one of the shape that is meant; without the boxes far fewer are found.
 """
 
 from __future__ import annotations

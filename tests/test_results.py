@@ -1,0 +1,47 @@
+"""The checked-in results: what the suite's header says of them holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vlbench.cards import SuiteCard
+from vlbench.catalog import find, known_forms
+from vlbench.plan import plan
+from vlbench.record import RunRecord, read_record
+from vlbench.report.result import warnings
+
+RESULTS = Path(__file__).resolve().parents[1] / "reports" / "results"
+FILES = sorted(RESULTS.rglob("*.json"))
+
+
+@pytest.fixture(params=FILES, ids=[path.relative_to(RESULTS).with_suffix("").as_posix() for path in FILES])
+def record(request: pytest.FixtureRequest) -> RunRecord:
+    return read_record(request.param)
+
+
+def test_it_lies_where_it_belongs_and_is_as_it_was_written(record: RunRecord) -> None:
+    (path,) = [path for path in FILES if path.stem == record.id]
+    assert path.parent == RESULTS / record.method / record.task
+    assert not record.code.dirty
+    assert record.basis != "smoke"
+
+
+def test_it_is_clearly_ahead_of_its_controls_or_the_suite_says_why_not(record: RunRecord) -> None:
+    suite = find(SuiteCard, record.suite)
+    assert record.controls
+    assert bool(warnings(record)) is (f"{record.method}/{record.task}" in suite.unclear)
+
+
+def test_every_pair_of_the_quick_suite_has_a_result_or_the_suite_says_why_not() -> None:
+    suite = find(SuiteCard, "quick")
+    have = {(record.method, record.task) for record in map(read_record, FILES) if record.suite == "quick"}
+    methods = ("albef", "beit3", "blip", "coca", "lxmert", "mcan", "meter", "vilbert", "vlmo")
+    able = {
+        (method, task)
+        for method in methods
+        for task in suite.datasets
+        if plan(method, task).task.form in known_forms(method)
+    }
+    assert able - have == {tuple(pair.split("/")) for pair, why in suite.unclear.items() if why.startswith("not run")}
