@@ -103,7 +103,8 @@ class Matrix:
     def carry_out(self) -> int:
         """Run all; print each result as it comes, and a table of all at the end; return the exit code."""
         from vlbench.prepare import Options
-        from vlbench.run import Made, run
+        from vlbench.run import run
+        from vlbench.session import Made
 
         self._leave_out()
         made: list[Made] = []

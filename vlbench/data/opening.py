@@ -117,10 +117,11 @@ class JoinedStore:
             raise self.missing(keys) or KeyError(keys)
         rows = {home: [row for row, h in enumerate(homes) if h == home] for home in dict.fromkeys(homes)}
         loaded = [(self.stores[h or 0].load([keys[row] for row in rows[h]], draw), rows[h]) for h in rows]
-        return loaded[0][0] if len(loaded) == 1 else _merge(loaded, len(keys))
+        return loaded[0][0] if len(loaded) == 1 else laid_together(loaded, len(keys))
 
 
-def _merge(loaded: Sequence[tuple[Image, list[int]]], count: int) -> Image:
+def laid_together(loaded: Sequence[tuple[Image, list[int]]], count: int) -> Image:
+    """Put regions of several stores, each with its rows of the batch, into one batch of ``count`` images."""
     widest = max(image.values.shape[1] for image, _ in loaded)
 
     def lay(parts: Sequence[Tensor | None], empty: float | bool) -> Tensor:
