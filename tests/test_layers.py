@@ -20,10 +20,11 @@ ROWS = [
     {"prepare", "abilities"},
     {"answering"},
     {"controls", "session"},
-    {"run", "proof", "preview", "console", "bench"},
+    {"run", "pretrain", "proof", "preview", "console", "bench"},
     {"matrix", "doctor", "verify", "submission", "datasets"},
+    {"chain"},
     {"options"},
-    {"workshop", "dataverbs"},
+    {"workshop", "dataverbs", "trainverbs"},
     {"cli"},
     {"__main__", "__init__"},
 ]

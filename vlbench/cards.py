@@ -306,6 +306,10 @@ class CorpusCard(AnyCard):
     """As published; 0 where no source of ours states it."""
     examples: int = 0
     """Likewise."""
+    objects: int = 0
+    """Classes that the detector of its region features tells apart; 0 where it has none."""
+    attributes: int = 0
+    """Attributes, likewise."""
     table: Table = Table()
     """Of the layout ``table``."""
     file: tuple[DataFile, ...] = ()

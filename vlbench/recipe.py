@@ -15,6 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vlbench.types import Misuse, nearest
 
+RUNNING = frozenset({"log_every", "save_every", "workers", "precision", "compile", "accumulate", "evaluate_batch"})
+"""Keys that say how a run is made, not what it is."""
+
 
 class Recipe(BaseModel):
     """Everything that decides the outcome of a run; an unknown key is an error."""

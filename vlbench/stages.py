@@ -36,6 +36,11 @@ def plan_stage(method: str, stage: str, *, suite: str = "quick", typed: Mapping[
         raise Misuse(f"{model.id} has no size '{recipe.size}'; {known}", f"see: vlbench show {model.id}")
     if not recipe.corpora:
         raise Misuse(f"no corpus is named to pre-train {model.id} on", "name some: --set corpora=world")
+    objectives = _objectives(model)
+    for name in recipe.losses:
+        if objectives and name not in objectives:
+            close = nearest(name, sorted(objectives))
+            raise Misuse(f"{model.id} has no objective '{name}'; {close}", "as in: --set losses=a:1,b:0.5")
     recipe = recipe.model_copy(update={"dataset": "+".join(recipe.corpora)})
     return Plan(model, _task(model, stage), _dataset(recipe.dataset), suite_card, recipe, origins)
 
@@ -52,6 +57,12 @@ def stages_of(method: str, typed: Sequence[str] = ()) -> list[str]:
 
 def _groups(method: str, stage: str) -> list[str]:
     return ["all", method, *([f"{method}/{stage}"] if stage else [])]
+
+
+def _objectives(model: ModelCard) -> set[str]:
+    """Return the objectives that any stage of the card weighs."""
+    tables = [model.pretrain, *model.pretrain.get("stage", ())]
+    return {name for table in tables for name in table.get("losses", {})}
 
 
 def _stage(model: ModelCard, stage: str) -> dict[str, Any]:

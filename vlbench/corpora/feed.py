@@ -1,4 +1,4 @@
-"""The batches of pre-training by step: any step can be the next, and nothing grows with the corpora or with the steps."""
+"""The batches of pre-training by step: any can be the next, and nothing grows with the corpora or with the steps."""
 
 from __future__ import annotations
 

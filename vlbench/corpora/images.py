@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import Literal, Protocol
 
 import numpy as np
@@ -111,9 +112,15 @@ class CorpusRegions:
         """What the regions are, of all corpora."""
         return hashlib.sha256(" ".join(store.sha256 for store in self.stores.values()).encode()).hexdigest()
 
+    def _name(self, key: str) -> str | None:
+        """Return an image's name in its corpus's file: its key, or that without folders and suffix; None if neither."""
+        corpus, _, name = key.partition(":")
+        if corpus not in self.stores:
+            return None
+        return next((one for one in (name, PurePosixPath(name).stem) if one in self.stores[corpus]), None)
+
     def __contains__(self, key: object) -> bool:
-        corpus, _, name = str(key).partition(":")
-        return corpus in self.stores and name in self.stores[corpus]
+        return isinstance(key, str) and self._name(key) is not None
 
     def missing(self, keys: Sequence[str]) -> BadData | None:
         """Say which of these images have no regions."""
@@ -123,9 +130,10 @@ class CorpusRegions:
 
     def load(self, keys: Sequence[str], draw: int = 0) -> Image:
         """Read the regions of images, each from its corpus, padded to the largest count."""
-        if fault := self.missing(keys):
+        names = [self._name(key) for key in keys]
+        if fault := self.missing([key for key, name in zip(keys, names, strict=True) if name is None]):
             raise fault
-        parted = [key.partition(":") for key in keys]
-        rows = {home: [r for r, part in enumerate(parted) if part[0] == home] for home in {p[0]: 0 for p in parted}}
-        loaded = [(self.stores[h].load([parted[row][2] for row in rows[h]], draw), rows[h]) for h in rows]
+        homes = [key.partition(":")[0] for key in keys]
+        rows = {home: [row for row, own in enumerate(homes) if own == home] for home in dict.fromkeys(homes)}
+        loaded = [(self.stores[home].load([str(names[row]) for row in own], draw), own) for home, own in rows.items()]
         return loaded[0][0] if len(loaded) == 1 else laid_together(loaded, len(keys))

@@ -11,7 +11,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from vlbench.cards import DatasetCard
+from vlbench.cards import CorpusCard, DatasetCard
 from vlbench.data.features import FeatureFile
 from vlbench.data.images import ImageStore, PixelStore, RegionStore
 from vlbench.data.importers import import_features
@@ -36,8 +36,7 @@ def open_regions(
     ``folder``: where the data set's files lie. Official files are converted once and kept in the cache.
     """
     if files := card.files_of("features", splits):
-        stores = [RegionStore(_stored(folder / file.name, card, progress), most) for file in files]
-        return stores[0] if len(stores) == 1 else JoinedStore(stores)
+        return open_stored(card, [folder / file.name for file in files], most, progress)
     if not images:
         raise BadData(
             f"{card.name}: neither region features nor images are in {folder}",
@@ -53,7 +52,13 @@ def open_regions(
     return RegionStore(made, most)
 
 
-def _stored(path: Path, card: DatasetCard, progress: Progress) -> FeatureFile:
+def open_stored(card: DatasetCard | CorpusCard, files: Sequence[Path], most: int, progress: Progress) -> ImageStore:
+    """Open the stored region features of a card, which may lie in several files."""
+    stores = [RegionStore(_stored(path, card, progress), most) for path in files]
+    return stores[0] if len(stores) == 1 else JoinedStore(stores)
+
+
+def _stored(path: Path, card: DatasetCard | CorpusCard, progress: Progress) -> FeatureFile:
     """Open stored features: in vlbench's own format beside the official file, else converted into the cache."""
     own = path.with_suffix(".h5")
     if own.is_file():

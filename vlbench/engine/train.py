@@ -31,6 +31,8 @@ class Trained(NamedTuple):
     seconds: float
     samples_per_second: float
     data_wait_share: float
+    losses: Mapping[str, float] = {}
+    """Each objective's mean over the last steps."""
 
 
 class Feeds(Protocol):
@@ -131,6 +133,7 @@ def train(
     training.resume()
     learner.train()
     meter, before = Meter(), training.seconds
+    values: dict[str, float] = {}
     save_every = recipe.save_every or max(1, math.ceil(steps / 20))
     check = LossCheck(recipe, training, folder)
     meter.waiting()
@@ -155,7 +158,8 @@ def train(
             raise KeyboardInterrupt
         meter.waiting()
     learner.eval()
-    return Trained(training.step, feed.examples_until(steps), before + meter.seconds, meter.rate, meter.wait_share)
+    seconds = before + meter.seconds
+    return Trained(training.step, feed.examples_until(steps), seconds, meter.rate, meter.wait_share, values)
 
 
 def _speed(meter: Meter) -> dict[str, float]:

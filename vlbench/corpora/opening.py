@@ -1,0 +1,75 @@
+"""Open a corpus by its card."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from vlbench.cards import CorpusCard
+from vlbench.corpora.corpus import Corpus
+from vlbench.corpora.lxmert import Sentences
+from vlbench.corpora.pairs import Pairs
+from vlbench.tasks.places import located
+from vlbench.types import BadData, Misuse, Progress, quiet
+
+
+class _Found(NamedTuple):
+    """What is on disk of a corpus."""
+
+    texts: list[Path]
+    beside: list[Path]
+    images: list[Path]
+    todo: str
+
+
+def open_corpus(card: CorpusCard, root: Path, *, progress: Progress = quiet) -> Corpus:
+    """Open the corpus of a card, whose folder is below ``root``; indexes are made where the cache has none.
+
+    BadData where a file is missing or faulty; images need not be here. The card of a made-up corpus is given with
+    the folder it lies in.
+    """
+    if ":" in card.id or not card.id:
+        raise Misuse(f"{card.path}: a corpus cannot be called '{card.id}'", "rename the card; ids are CORPUS:RECORD")
+    return _OPENERS[card.layout](card, _find(card, root), progress)
+
+
+def _find(card: CorpusCard, root: Path) -> _Found:
+    folder = root / card.folder
+    todo = f"get it from {card.home} and put it into {folder}" if not card.made else f"make the world anew: {card.home}"
+    found = _Found([], [], [], todo)
+    for file in card.file:
+        path = located(folder, file.name)
+        if file.role in ("texts", "shards"):
+            found.texts.extend(_matching(folder, file.name, path, todo))
+        elif file.role == "images":
+            found.images.append(path)
+        elif file.role == "answers":
+            found.beside.append(path)
+    if not found.texts and card.layout != "pictures":
+        raise BadData(f"{card.path}: names no file with the role 'texts' or 'shards'")
+    return found
+
+
+def _matching(folder: Path, name: str, path: Path, todo: str) -> list[Path]:
+    """Return the files that a name with * and ? stands for, in order; else the one that is named."""
+    if not any(mark in name for mark in "*?["):
+        return [path]
+    found = sorted(folder.glob(name))
+    if not found:
+        raise BadData(f"there is no file {folder / name}", todo)
+    return found
+
+
+def _pairs(card: CorpusCard, found: _Found, progress: Progress) -> Corpus:
+    return Pairs(card.id, found.texts, found.images, todo=found.todo, progress=progress)
+
+
+def _lxmert(card: CorpusCard, found: _Found, progress: Progress) -> Corpus:
+    for path in found.beside:
+        if not path.is_file():
+            raise BadData(f"there is no file {path}", found.todo)
+    return Sentences(card.id, found.texts, found.images, beside=found.beside, todo=found.todo, progress=progress)
+
+
+_OPENERS: dict[str, Callable[[CorpusCard, _Found, Progress], Corpus]] = {"pairs": _pairs, "lxmert": _lxmert}
