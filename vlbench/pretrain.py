@@ -34,6 +34,7 @@ from vlbench.recipe import RUNNING, resolve
 from vlbench.record import Basis, RunRecord
 from vlbench.runfolder import RECORD, WEIGHTS, WORDS, Begun, begin, find_run, finished, folder_of, locked
 from vlbench.session import Made, logged, note, throughput, train_on
+from vlbench.tasks.reading import read_answers
 from vlbench.tracking import RunLog
 from vlbench.types import BadData, Misuse
 
@@ -80,7 +81,8 @@ def open_corpora(plan: Plan, options: Options, folder: Path) -> OpenedCorpora:
     parts = [open_corpus(card, options.data, progress=options.progress) for card in cards]
     mixture = Mixture([(corpus, times) for corpus, (_, times) in zip(parts, named, strict=True)])
     words = _open_words(plan, mixture, cards, options, folder)
-    answers = tuple(dict.fromkeys(answer for corpus in parts for answer in getattr(corpus, "answers", ())))
+    lists = [options.data / card.folder / file.name for card in cards for file in card.file if file.role == "answers"]
+    answers = tuple(dict.fromkeys(answer for path in lists for answer in read_answers(path)))
     images = _open_images(plan, mixture, cards, options)
     number = {answer: place for place, answer in enumerate(answers)}
     collate = Collator(

@@ -74,7 +74,8 @@ def _stage(model: ModelCard, stage: str) -> dict[str, Any]:
         known = [str(one["name"]) for one in model.pretrain.get("stage", ())]
         if not known:
             raise Misuse(f"the pre-training of {model.id} has one stage, without a name", "leave --stage out") from None
-        raise Misuse(f"{model.id} has no stage '{stage}'; {nearest(stage, known)}") from None
+        close = nearest(stage, known)
+        raise Misuse(f"{model.id} has no stage '{stage}'; {close}", f"see: vlbench show {model.id}") from None
 
 
 def _task(model: ModelCard, stage: str) -> TaskCard:
