@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from vlbench import run as run_module
-from vlbench import submission
+from vlbench import session, submission
 from vlbench.cards import DatasetCard, ModelCard, TaskCard
 from vlbench.catalog import card_names, cards, find, find_dataset, known_forms
 from vlbench.plan import Impossible, check_possible, plan, trained_on
@@ -202,7 +201,7 @@ def test_queues_and_twins_go_on_where_they_were(
     typed += ("--set", "save_every=3", "--set", "dropout=0.1", "--limit", "24", "--no-mlflow", "--json")
     whole = json.loads(command(*typed, "--out", tmp_path / "whole").out)["runs"][0]
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, "_interruptible", stopping_after(5))
+        patch.setattr(session, "interruptible", stopping_after(5))
         command(*typed, "--out", tmp_path / "parts").refused(1, "stopped")
     done = command(*typed, "--out", tmp_path / "parts")
     assert "going on after step" in done.err
@@ -216,7 +215,7 @@ def test_several_runs_go_on_in_the_one_that_was_stopped(
 ) -> None:
     typed = ("run", "lxmert,mcan", "vqa", "--set", "steps=4", "--set", "save_every=1", *FEW[2:])
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, "_interruptible", stopping_after(6))
+        patch.setattr(session, "interruptible", stopping_after(6))
         stopped = command(*typed)
     assert stopped.code == 1
     assert [record["method"] for record in json.loads(stopped.out)["runs"]] == ["lxmert"]

@@ -67,6 +67,9 @@ class Departure(BaseModel):
     why: str
 
 
+_ABOUT_A_STAGE = ("name", "about", "only_for")
+
+
 class ModelCard(AnyCard):
     """A published method."""
 
@@ -97,9 +100,23 @@ class ModelCard(AnyCard):
     ``image_size`` and ``tokeniser`` are no parts of it: they are those of the size where it has its own.
     """
     pretrain: dict[str, Any] = {}
+    """Recipe values; under ``stage`` a list of stages, each with a name, what it does, and values of its own."""
     finetune: dict[str, dict[str, Any]] = {}
     checkpoint: tuple[Checkpoint, ...] = ()
     departure: tuple[Departure, ...] = ()
+
+    def stages(self) -> list[str]:
+        """Name the stages of pre-training in order, those that are only for one task left out; one without a name."""
+        stages = self.pretrain.get("stage", [{"name": ""}])
+        return [str(stage["name"]) for stage in stages if not stage.get("only_for")]
+
+    def pretraining(self, stage: str) -> dict[str, Any]:
+        """Return the recipe values of a stage; KeyError where there is none of that name."""
+        values = {key: value for key, value in self.pretrain.items() if key != "stage"}
+        if "stage" not in self.pretrain and not stage:
+            return values
+        own = {str(one["name"]): one for one in self.pretrain.get("stage", ())}[stage]
+        return {**values, **{key: value for key, value in own.items() if key not in _ABOUT_A_STAGE}}
 
     def constructor_sizes(self, size: str) -> dict[str, int | float | bool | str]:
         """Return the values of a size that its constructor takes; the others say how images and texts are prepared."""
@@ -289,6 +306,10 @@ class CorpusCard(AnyCard):
     """As published; 0 where no source of ours states it."""
     examples: int = 0
     """Likewise."""
+    objects: int = 0
+    """Classes that the detector of its region features tells apart; 0 where it has none."""
+    attributes: int = 0
+    """Attributes, likewise."""
     table: Table = Table()
     """Of the layout ``table``."""
     file: tuple[DataFile, ...] = ()
@@ -312,6 +333,8 @@ class SuiteCard(AnyCard):
     methods: dict[str, dict[str, Any]] = {}
     pairs: dict[str, dict[str, Any]] = Field(default={})
     """``method/task`` -> recipe values. Of these four the later wins; a data set may stand for the task."""
+    pretrain: dict[str, dict[str, Any]] = {}
+    """``all``, ``method``, ``method/stage`` -> recipe values of pre-training; the later wins."""
 
 
 Card = TypeVar("Card", bound=AnyCard)

@@ -90,12 +90,15 @@ def read_card(kind: type[Card], path: Path) -> Card:
     except ValidationError as error:
         raise BadData(f"{path}: {card_fault(kind, error)}") from None
     if isinstance(card, SuiteCard):
-        _check_keys(path, [("all", card.all)], card.tasks, card.methods, card.pairs)
+        of_stages = {f"pretrain.{name}": entry for name, entry in card.pretrain.items()}
+        _check_keys(path, [("all", card.all)], card.tasks, card.methods, card.pairs, of_stages)
     if isinstance(card, DatasetCard):
         parts: list[DatasetCard] = [card, *(card.for_task(task) for task in card.task)]
         _check_keys(path, [("recipe", part.recipe) for part in parts])
     if isinstance(card, ModelCard):
-        _check_keys(path, [], {f"finetune.{name}": entry for name, entry in card.finetune.items()})
+        stages = [str(stage.get("name", "")) for stage in card.pretrain.get("stage", [{}])]
+        of_stages = {f"pretrain {stage}".strip(): card.pretraining(stage) for stage in stages} if card.pretrain else {}
+        _check_keys(path, [], of_stages, {f"finetune.{name}": entry for name, entry in card.finetune.items()})
     return card
 
 
@@ -129,6 +132,7 @@ def check_suite(card: SuiteCard) -> SuiteCard:
     """Refuse a name in a suite that is nearly, but not quite, that of a card: its values would be lost silently."""
     methods, subjects = card_names(ModelCard), [*card_names(TaskCard), *card_names(DatasetCard)]
     named = [(name, methods) for name in card.methods]
+    named += [(name.partition("/")[0], [*methods, "all"]) for name in card.pretrain]
     named += [(name, subjects) for name in (*card.tasks, *card.datasets, *card.datasets.values())]
     named += [(p, k) for pair in card.pairs for p, k in zip(pair.split("/"), (methods, subjects), strict=False)]
     for name, known in named:

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -35,6 +34,7 @@ from vlbench.options import (
     print_json,
     say,
     terminal,
+    typed_values,
 )
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def run(
     """Train, evaluate and record METHODS on TASKS, and print the result beside the published one."""
     from vlbench.matrix import Matrix
 
-    typed = _typed(dataset=dataset, size=size, start=start, limit=limit, settings=settings)
+    typed = typed_values(dataset=dataset, size=size, start=start, limit=limit, settings=settings)
     matrix = Matrix(suite, typed, data, out, device, fresh=fresh, mirror=not no_mlflow, as_json=as_json, debug=debug)
     matrix.add(methods, tasks, seed)
     finish(matrix.preview() if dry_run else matrix.carry_out())
@@ -140,7 +140,7 @@ def evaluate(
     from vlbench.matrix import Matrix
     from vlbench.plan import means_published
 
-    typed = _typed(dataset=dataset, size=size, start=start, limit=limit, settings=settings)
+    typed = typed_values(dataset=dataset, size=size, start=start, limit=limit, settings=settings)
     typed |= {"steps": 0, "epochs": 0.0}
     start = str(typed.get("start", ""))
     suite = suite or ("paper" if means_published(start, methods) else "quick")
@@ -151,13 +151,6 @@ def evaluate(
     )
     matrix.add(methods, tasks, seed)
     finish(matrix.preview() if dry_run else matrix.carry_out())
-
-
-def _typed(*, settings: Sequence[str] | None, **options: Any) -> dict[str, Any]:
-    """Gather recipe values that were typed; --set wins over the named options."""
-    from vlbench.recipe import parse_setting
-
-    return {name: value for name, value in options.items() if value} | dict(map(parse_setting, settings or ()))
 
 
 @app.command("list")
@@ -217,7 +210,7 @@ def show(
         from vlbench.plan import check_form, plan
         from vlbench.report.overview import list_recipe
 
-        typed = _typed(dataset=dataset, size=size, start=start, settings=settings)
+        typed = typed_values(dataset=dataset, size=size, start=start, settings=settings)
         made = plan(name, task, suite=suite, typed=typed)
         check_form(made)
         _print_listing(list_recipe(made.recipe, made.origins), as_json)
@@ -318,6 +311,6 @@ def _only_its_options(code: type[Task], files: OfficialFiles, task: str) -> None
             raise Misuse(f"score {task} has no use for --{name}", f"it takes {takes}: leave --{name} out")
 
 
-from vlbench import dataverbs, workshop  # noqa: E402  (after the verbs above: the order of --help)
+from vlbench import dataverbs, trainverbs, workshop  # noqa: E402  (after the verbs above: the order of --help)
 
-__all__ = ["app", "dataverbs", "main", "workshop"]
+__all__ = ["app", "dataverbs", "main", "trainverbs", "workshop"]

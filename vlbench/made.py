@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 from filelock import FileLock
 
-from vlbench.cards import DatasetCard
+from vlbench.cards import CorpusCard, DatasetCard
 from vlbench.paths import cache_root, make_folder
 from vlbench.types import Progress, quiet
 from vlbench.world.blocks import WORLD_VERSION
@@ -30,8 +30,11 @@ def made_folder(size: str, data: Path) -> Path:
     return place
 
 
-def open_made(card: DatasetCard, data: Path, *, progress: Progress = quiet) -> DatasetCard:
-    """Return a made-up data set's card with the folder it lies in; the world is made first where it is not there."""
+OfWorld = TypeVar("OfWorld", DatasetCard, CorpusCard)
+
+
+def open_made(card: OfWorld, data: Path, *, progress: Progress = quiet) -> OfWorld:
+    """Return the card of made-up data with the folder it lies in; the world is made first where it is not there."""
     if not card.made:
         return card
     place = made_folder(card.made, data)
@@ -44,7 +47,7 @@ def open_made(card: DatasetCard, data: Path, *, progress: Progress = quiet) -> D
     return placed(card, data)
 
 
-def placed(card: DatasetCard, data: Path) -> DatasetCard:
+def placed(card: OfWorld, data: Path) -> OfWorld:
     """Return a card with the folder its files lie in, made or not."""
     if not card.made:
         return card

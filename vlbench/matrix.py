@@ -77,7 +77,7 @@ class Matrix:
         faults: list[Impossible] = []
         for method, task in product(names_of(methods, card_names(ModelCard)), names_of(tasks, known)):
             try:
-                made = [self._plan(method, task, seed) for seed in _seeds(seeds)]
+                made = [self._plan(method, task, seed) for seed in seeds_of(seeds)]
                 check_possible(made[0])
                 check_start(made[0], self.out)
             except Impossible as fault:
@@ -103,7 +103,8 @@ class Matrix:
     def carry_out(self) -> int:
         """Run all; print each result as it comes, and a table of all at the end; return the exit code."""
         from vlbench.prepare import Options
-        from vlbench.run import Made, run
+        from vlbench.run import run
+        from vlbench.session import Made
 
         self._leave_out()
         made: list[Made] = []
@@ -220,7 +221,8 @@ class Matrix:
         return 3 if any(one["missing"] for one in plans) else 0
 
 
-def _seeds(typed: str) -> list[dict[str, int]]:
+def seeds_of(typed: str) -> list[dict[str, int]]:
+    """Read --seed: nothing, a number, or several as 0,1,2; Misuse where it is none of these."""
     if not typed:
         return [{}]
     parts = [part.strip() for part in typed.split(",") if part.strip()]

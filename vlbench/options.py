@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -72,3 +73,10 @@ def terminal() -> Console:
 def listed(typed: str) -> list[str]:
     """Read names as a,b; none for ``all``."""
     return [] if typed == "all" else [part.strip() for part in typed.split(",") if part.strip()]
+
+
+def typed_values(*, settings: Sequence[str] | None, **options: Any) -> dict[str, Any]:
+    """Gather recipe values that were typed; --set wins over the named options."""
+    from vlbench.recipe import parse_setting
+
+    return {name: value for name, value in options.items() if value} | dict(map(parse_setting, settings or ()))

@@ -262,7 +262,9 @@ def build_learner(plan: Plan, opened: Opened, options: Options) -> Learner:
     _give_word_vectors(plan, learner, words, options)
     if start := starting_point(plan, options):
         path, table = start
-        found = checkpoint.load(learner, path, checkpoint.read_table(table) if table else None)
+        found = checkpoint.load(
+            learner, path, checkpoint.read_table(table) if table else None, leftover=_was_pretrained(path)
+        )
         lost = [name for name in found.new if not name.startswith(("model.momentum.", "model.queue."))]
         if lost and not trains(plan) and not (learner.head and learner.head.untrained):
             raise BadData(
@@ -277,6 +279,12 @@ def build_learner(plan: Plan, opened: Opened, options: Options) -> Learner:
             f"{len(found.new)} begin anew" + (f", from {known:,} answers of pre-training" if known else "")
         )
     return learner
+
+
+def _was_pretrained(path: Path) -> bool:
+    """Say whether weights are of a run of ours that pre-trained, and so hold heads of its objectives."""
+    record = finished(path.parent.parent)
+    return record is not None and record.kind == "pretrain"
 
 
 def _give_word_vectors(plan: Plan, learner: Learner, words: Words, options: Options) -> None:

@@ -15,6 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vlbench.types import Misuse, nearest
 
+RUNNING = frozenset({"log_every", "save_every", "workers", "precision", "compile", "accumulate", "evaluate_batch"})
+"""Keys that say how a run is made, not what it is."""
+
 
 class Recipe(BaseModel):
     """Everything that decides the outcome of a run; an unknown key is an error."""
@@ -37,6 +40,9 @@ class Recipe(BaseModel):
         ("prior", "question-only", "image-shuffled", "text-shuffled"),
         description="baselines that show what the model looks at, as far as the task has them",
     )
+    corpora: tuple[str, ...] = Field((), description="of pre-training; NAME*2 is passed over twice in an epoch")
+    stage: str = Field("", description="of the method's pre-training, where it has several")
+    losses: dict[str, float] = Field({}, description="pre-training objectives and their weights, as a:1,b:0.5")
     scorer: str = Field("", description="version of the scorer; empty = the task's official one")
     steps: int = Field(0, ge=0, description="optimiser steps; 0 = from epochs; both 0 = evaluate only")
     epochs: float = Field(0.0, ge=0, description="passes over the training examples, used where steps is 0")
@@ -140,13 +146,16 @@ KEYS = "all keys, what they mean and their values: vlbench show lxmert vqa"
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
-    """Read one ``--set key=value``; lists are written a,b,c."""
+    """Read one ``--set key=value``; lists are written a,b,c, weights by name a:1,b:0.5."""
     key, mark, value = text.partition("=")
     key = key.strip().replace("-", "_")
     if not mark or not key:
         raise Misuse(f"--set wants key=value, not '{text}'", KEYS)
     if key not in Recipe.model_fields:
         raise Misuse(f"--set: '{key}' is not a recipe key; {nearest(key, list(Recipe.model_fields))}", KEYS)
+    if "dict" in str(Recipe.model_fields[key].annotation):
+        pairs = (part.partition(":") for part in value.split(",") if part)
+        return key, {name.strip(): weight for name, _, weight in pairs}
     if "tuple" in str(Recipe.model_fields[key].annotation):
         return key, tuple(part for part in value.split(",") if part)
     return key, value

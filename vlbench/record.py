@@ -96,6 +96,8 @@ class RunRecord(_Part):
     parameters: int
     throughput: Throughput
     scores: dict[str, Scores]
+    losses: dict[str, float] = {}
+    """Of pre-training: each objective's mean over its last steps."""
     controls: Scores = {}
     """Control (prior, question-only, image-shuffled, text-shuffled) -> the main metric on the main split."""
     answers: dict[str, str] = {}
@@ -107,7 +109,10 @@ class RunRecord(_Part):
     def outcome(self) -> dict[str, Any]:
         """Return what the recipe, data and code decide: the record less id, clocks, speed and memory."""
         loose = {"id", "started", "seconds", "throughput", "fingerprint"}
-        return self.model_dump(mode="json", exclude=loose)
+        found = self.model_dump(mode="json", exclude=loose)
+        if not self.losses:  # records from before there were any keep their fingerprints
+            found.pop("losses")
+        return found
 
     def sealed(self) -> RunRecord:
         """Return the record with its fingerprint filled in."""

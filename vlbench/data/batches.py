@@ -58,9 +58,12 @@ class Collator:
         target: Callable[[Example], Mapping[int, float] | int | None] | None = None,
         points: bool = False,
         clean: Callable[[str], str] | None = None,
+        keeps: bool = True,
     ) -> None:
+        """``keeps``: texts stay in memory as word pieces once they are cut; not where there are millions of them."""
         self.images, self.words, self.length = images, words, length
         self.answers, self.target, self.points, self.clean = answers, target, points, clean
+        self.keeps = keeps
         self.pieces: dict[str, list[int]] = {}
 
     def learn(self, texts: Sequence[str]) -> None:
@@ -71,6 +74,8 @@ class Collator:
 
     def __call__(self, examples: Sequence[Example], draw: int = 0) -> Batch:
         """Lay out examples that all have as many images and as many texts; ``draw``: as for the images."""
+        if not examples[0].images:
+            return self._texts_alone(examples)
         fold = (len(examples[0].images), len(examples[0].texts))
         shown = [key for example in examples for key in example.images for _ in example.texts]
         said = [text for example in examples for _ in example.images for text in example.texts]
@@ -81,8 +86,15 @@ class Collator:
         target = self._places(examples, image) if self.points else self._target(examples)
         return Batch(ids, image, self.lay_out(texts, text_rows), target, fold)
 
+    def _texts_alone(self, examples: Sequence[Example]) -> Batch:
+        texts, rows = _distinct([text for example in examples for text in example.texts])
+        ids = tuple(example.id for example in examples)
+        return Batch(ids, Image(torch.zeros(0)), self.lay_out(texts, rows), None, (0, len(examples[0].texts)))
+
     def lay_out(self, texts: Sequence[str], rows: Tensor | None = None) -> Text:
         """Lay texts out as word pieces, padded to the longest."""
+        if not self.keeps:
+            self.pieces.clear()
         self.learn(texts)
         pieces = [self.pieces[text] for text in texts]
         longest = max(len(piece) for piece in pieces)

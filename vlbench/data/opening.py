@@ -11,7 +11,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from vlbench.cards import DatasetCard
+from vlbench.cards import CorpusCard, DatasetCard
 from vlbench.data.features import FeatureFile
 from vlbench.data.images import ImageStore, PixelStore, RegionStore
 from vlbench.data.importers import import_features
@@ -36,8 +36,7 @@ def open_regions(
     ``folder``: where the data set's files lie. Official files are converted once and kept in the cache.
     """
     if files := card.files_of("features", splits):
-        stores = [RegionStore(_stored(folder / file.name, card, progress), most) for file in files]
-        return stores[0] if len(stores) == 1 else JoinedStore(stores)
+        return open_stored(card, [folder / file.name for file in files], most, progress)
     if not images:
         raise BadData(
             f"{card.name}: neither region features nor images are in {folder}",
@@ -53,7 +52,13 @@ def open_regions(
     return RegionStore(made, most)
 
 
-def _stored(path: Path, card: DatasetCard, progress: Progress) -> FeatureFile:
+def open_stored(card: DatasetCard | CorpusCard, files: Sequence[Path], most: int, progress: Progress) -> ImageStore:
+    """Open the stored region features of a card, which may lie in several files."""
+    stores = [RegionStore(_stored(path, card, progress), most) for path in files]
+    return stores[0] if len(stores) == 1 else JoinedStore(stores)
+
+
+def _stored(path: Path, card: DatasetCard | CorpusCard, progress: Progress) -> FeatureFile:
     """Open stored features: in vlbench's own format beside the official file, else converted into the cache."""
     own = path.with_suffix(".h5")
     if own.is_file():
@@ -117,10 +122,11 @@ class JoinedStore:
             raise self.missing(keys) or KeyError(keys)
         rows = {home: [row for row, h in enumerate(homes) if h == home] for home in dict.fromkeys(homes)}
         loaded = [(self.stores[h or 0].load([keys[row] for row in rows[h]], draw), rows[h]) for h in rows]
-        return loaded[0][0] if len(loaded) == 1 else _merge(loaded, len(keys))
+        return loaded[0][0] if len(loaded) == 1 else laid_together(loaded, len(keys))
 
 
-def _merge(loaded: Sequence[tuple[Image, list[int]]], count: int) -> Image:
+def laid_together(loaded: Sequence[tuple[Image, list[int]]], count: int) -> Image:
+    """Put regions of several stores, each with its rows of the batch, into one batch of ``count`` images."""
     widest = max(image.values.shape[1] for image, _ in loaded)
 
     def lay(parts: Sequence[Tensor | None], empty: float | bool) -> Tensor:

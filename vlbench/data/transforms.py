@@ -9,8 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, BinaryIO, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -39,12 +38,19 @@ STATISTICS = {
 }
 
 
-def open_picture(path: Path, key: str) -> Picture:
+class Readable(Protocol):
+    """Whatever holds a picture: a file's path, or a part of an archive."""
+
+    def open(self, mode: Literal["rb"], /) -> BinaryIO:
+        """Open it to be read from its beginning."""
+
+
+def open_picture(path: Readable, key: str) -> Picture:
     """Read an image file as RGB; BadData with its path and key where that cannot be done."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of unusual but readable files
-            with Pictures.open(path) as file:
+            with path.open("rb") as content, Pictures.open(content) as file:
                 return file.convert("RGB")
     except FileNotFoundError:
         raise BadData(f"image '{key}': there is no file {path}") from None

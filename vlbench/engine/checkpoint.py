@@ -100,10 +100,13 @@ def sort_keys(
     table: RenameTable | None,
     resize: Resize = lambda name, stored, wanted: None,
     may_be_new: Callable[[str], bool] = _slow_twin,
+    *,
+    leftover: bool = False,
 ) -> Sorted:
     """Sort a checkpoint's keys into used, not needed and fatal, against the state a learner wants.
 
-    ``may_be_new``: says of a name of the model whether a file may lack it; every head may be new.
+    ``may_be_new``: says of a name of the model whether a file may lack it; every head may be new. ``leftover``: whether
+    the file may hold parts of the model that are not wanted, as pre-training's objectives have.
     """
     used: dict[str, Tensor] = {}
     not_needed: list[str] = []
@@ -122,7 +125,9 @@ def sort_keys(
             fatal.append(f"shape: {key} {tuple(tensor.shape)} cannot be cut into {len(names)}")
             continue
         for name, part in zip(names, tensor.chunk(len(names)) if len(names) > 1 else (tensor,), strict=True):
-            if name not in wanted:
+            if name not in wanted and leftover:
+                not_needed.append(key)
+            elif name not in wanted:
                 fatal.append(f"surplus: {key} -> {name}, which this size does not have")
             elif part.numel() == wanted[name].numel() and part.squeeze().shape == wanted[name].squeeze().shape:
                 used[name] = part.reshape(wanted[name].shape)  # they differ at most by axes of length 1
@@ -145,13 +150,16 @@ def sort_keys(
     return Sorted(used, not_needed, new, fatal)
 
 
-def load(learner: nn.Module, path: Path, table: RenameTable | None = None) -> Sorted:
-    """Load a checkpoint file into a learner; BadData that lists what does not fit, with nothing loaded."""
+def load(learner: nn.Module, path: Path, table: RenameTable | None = None, *, leftover: bool = False) -> Sorted:
+    """Load a checkpoint file into a learner; BadData that lists what does not fit, with nothing loaded.
+
+    ``leftover``: as for ``sort_keys``.
+    """
     wanted = learner.state_dict()
     model = getattr(learner, "model", None)
     resize = getattr(model, "resized", lambda name, stored, wanted: None)
     may_be_new = getattr(model, "may_be_new", _slow_twin)
-    result = sort_keys(read_weights(path), wanted, table, resize, may_be_new)
+    result = sort_keys(read_weights(path), wanted, table, resize, may_be_new, leftover=leftover)
     if result.fatal:
         kinds = {
             kind: [line for line in result.fatal if line.startswith(kind)] for kind in ("missing", "surplus", "shape")

@@ -31,6 +31,8 @@ class Trained(NamedTuple):
     seconds: float
     samples_per_second: float
     data_wait_share: float
+    losses: Mapping[str, float] = {}
+    """Each objective's mean over the last steps."""
 
 
 class Feeds(Protocol):
@@ -96,7 +98,7 @@ class Training:
             with nullcontext() if last else self.accelerator.no_sync(self.learner):
                 losses = self.learner(part)
                 share = len(part.ids) / max(1, examples)
-                weighted = [weights.get(name, 1.0) * loss for name, loss in losses.items()]
+                weighted = [weights.get(name, 0.0) * loss if weights else loss for name, loss in losses.items()]
                 self.accelerator.backward(torch.stack(weighted).sum() * share)
             for name, loss in losses.items():
                 summed[name] = summed.get(name, torch.zeros((), device=loss.device)) + loss.detach() * share
@@ -123,13 +125,15 @@ def train(
 ) -> Trained:
     """Train a learner for ``steps`` optimiser steps, going on from a saved state in ``folder`` if there is one.
 
-    ``weights``: the loss weights by name (1 where not named). Raises Fault for a loss that is not finite, with
-    the step, the examples and the last good state; KeyboardInterrupt after saving, when ``keep_going`` says no.
+    ``weights``: the loss weights by name, where the losses are not simply added. Raises Fault for a loss that is not
+    finite, with the step, the examples and the last good state; KeyboardInterrupt after saving, when ``keep_going``
+    says no.
     """
     training = Training(learner, recipe, accelerator, folder)
     training.resume()
     learner.train()
     meter, before = Meter(), training.seconds
+    values: dict[str, float] = {}
     save_every = recipe.save_every or max(1, math.ceil(steps / 20))
     check = LossCheck(recipe, training, folder)
     meter.waiting()
@@ -154,7 +158,8 @@ def train(
             raise KeyboardInterrupt
         meter.waiting()
     learner.eval()
-    return Trained(training.step, feed.examples_until(steps), before + meter.seconds, meter.rate, meter.wait_share)
+    seconds = before + meter.seconds
+    return Trained(training.step, feed.examples_until(steps), seconds, meter.rate, meter.wait_share, values)
 
 
 def _speed(meter: Meter) -> dict[str, float]:

@@ -26,6 +26,8 @@ class Model(nn.Module, ABC):
     """What a classified answer's target is: its score, or the share of the people who gave it."""
     width: int
     """D of States."""
+    texts_alone: bool = False
+    """Whether its present stage of pre-training looks at no image, so that none need be read."""
     epoch: float = 0.0
     """Passes over the training data made so far; the loop says it, for what is ramped over the first of them."""
 
@@ -41,6 +43,9 @@ class Model(nn.Module, ABC):
     @abstractmethod
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Compute the paper's pre-training objectives, by name; the loop adds them with the card's weights."""
+
+    def enter(self, stage: str) -> None:
+        """Get ready for a stage of pre-training, by its name on the card; most have only one."""
 
     def head(self, form: Form, answers: int, texts: Text | None = None) -> Head:
         """Say how this method answers a form; Misuse where it cannot. Override only where the paper does.

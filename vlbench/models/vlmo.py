@@ -145,7 +145,9 @@ class VLMo(Model):
         return vectors
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Contrast pairs, match them against those most alike, and hide words (section 3.3)."""
+        """Contrast pairs, match them against those most alike, and hide words (section 3.3); or hide words alone."""
+        if self.texts_alone:
+            return self.text_losses(batch)
         main, branch = self.embed(batch.image, batch.text, branch=True)
         same, alike = together(batch.image, batch.text), self.contrast.scores(main)
         draws = Draws(self.hide(batch.text), hard_negatives(alike.T, same), hard_negatives(alike, same))
@@ -190,6 +192,11 @@ class VLMo(Model):
     def text_logits(self, text: Text) -> Tensor:
         """Predict the words of texts read alone: [T, L, vocabulary]."""
         return self.word_logits(self.trunk.alone(self.embed_text(text), text.tokens.shape[1], text.mask)[0])
+
+    def enter(self, stage: str) -> None:
+        """Let train what the stage trains, and ask of texts alone what is asked of them (section 3.4)."""
+        self.texts_alone = stage == "text"
+        self.freeze("text" if self.texts_alone else "pairs")
 
     def freeze(self, stage: Literal["text", "pairs"]) -> None:
         """Let train what a stage of pre-training trains (section 3.4): with pairs, everything."""

@@ -1,0 +1,149 @@
+"""Pre-training from command to record, and fine-tuning from it, on a tiny made-up world."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from vlbench import session
+from vlbench.cards import ModelCard
+from vlbench.catalog import card_names, find
+from vlbench.world import Counts, make_world
+
+TINY = Counts(train=60, val=30, test=30, unseen=30, sets=8, tested_sets=4)
+FEW = ("--set", "steps=3", "--set", "batch=8", "--no-mlflow", "--json")
+METHODS = [name for name in card_names(ModelCard) if find(ModelCard, name).pretrain]
+Command = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with a tiny world where a small one would be; do not write in it."""
+    root = tmp_path_factory.mktemp("data")
+    make_world(root / "world" / "small", size=TINY)
+    return root
+
+
+def runs(done: Any) -> list[dict[str, Any]]:
+    assert done.code == 0, done.err
+    found: list[dict[str, Any]] = json.loads(done.out)["runs"]
+    return found
+
+
+def test_all_but_mcan_can_be_pretrained() -> None:
+    assert sorted({*card_names(ModelCard)} - {*METHODS}) == ["mcan"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_is_pretrained_and_goes_on_to_a_task(command: Command, made: Path, method: str) -> None:
+    stages = runs(command("pretrain", method, "--data", made, *FEW))
+    assert [one["recipe"]["stage"] for one in stages] == find(ModelCard, method).stages()
+    record = stages[-1]
+    assert (record["kind"], record["steps"], record["scores"]) == ("pretrain", 3, {})
+    assert record["losses"]
+    assert all(value > 0 for value in record["losses"].values())
+    # BEiT-3's patches have codes only where an image tokeniser made some
+    wanted = {name for name in record["recipe"]["losses"] if not name.endswith("_codes")}
+    wanted -= {"masked_image"} - set(record["losses"])
+    assert wanted <= set(record["losses"])
+    assert [name for name in record["inputs"] if name.startswith("corpus:")]
+    task = "retrieval" if method in ("albef", "vlmo", "blip", "coca", "beit3", "meter") else "gqa"
+    typed = ("--data", made, "--dataset", "world", "--start", f"run:{record['id']}", *FEW, "--limit", 24)
+    (tuned,) = runs(command("run", method, task, *typed))
+    assert tuned["recipe"]["start"] == f"run:{record['id']}"
+    assert tuned["inputs"]["words"] == record["inputs"]["words"]
+    assert "start" in tuned["inputs"]
+
+
+def test_the_next_stage_begins_from_the_one_before(command: Command, made: Path) -> None:
+    first, second = runs(command("pretrain", "vlmo", "--data", made, *FEW))
+    assert second["recipe"]["start"].endswith(first["id"])
+    assert set(first["losses"]) == {"masked_lm"}
+    assert len(second["losses"]) > 1
+    again = runs(command("pretrain", "vlmo", "--data", made, *FEW))
+    assert [one["id"] for one in again] == [first["id"], second["id"]]
+
+
+def test_it_goes_on_where_it_was_stopped(
+    command: Command, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typed = ("pretrain", "albef", "--data", made, "--set", "steps=8", "--set", "batch=24", "--set", "save_every=3")
+    typed += ("--set", "dropout=0.1", "--set", "augment=2", "--set", "crop=random", "--no-mlflow", "--json")
+    (whole,) = runs(command(*typed, "--out", tmp_path / "whole"))
+    left = iter(range(5))
+
+    @contextmanager
+    def interruptible() -> Iterator[Callable[[], bool]]:
+        yield lambda: next(left, None) is not None
+
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "interruptible", interruptible)
+        command(*typed, "--out", tmp_path / "parts").refused(1, "stopped")
+    done = command(*typed, "--out", tmp_path / "parts")
+    assert "going on after step" in done.err
+    (parts,) = runs(done)
+    assert parts["weights"] == whole["weights"]
+    assert parts["fingerprint"] == whole["fingerprint"]
+
+
+def test_objectives_are_chosen_by_name(command: Command, made: Path) -> None:
+    typed = ("pretrain", "albef", "--data", made, *FEW)
+    both = runs(command(*typed, "--set", "losses=matching:1,masked_lm:0.5"))[0]
+    assert both["recipe"]["losses"] == {"matching": 1.0, "masked_lm": 0.5}
+    other = runs(command(*typed, "--set", "losses=matching:1"))[0]
+    assert other["weights"] != both["weights"]
+    command(*typed, "--set", "losses=matchin:1").refused(2, "did you mean 'matching'?")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_broken_images_are_counted_and_named(command: Command, tmp_path: Path, workers: int) -> None:
+    root = tmp_path / "data"
+    make_world(root / "world" / "small", size=TINY)
+    pictures = sorted((root / "world" / "small" / "images" / "coco").glob("COCO_train*"))
+    pictures[3].write_bytes(b"no picture")
+    pictures[5].unlink()
+    typed = ("--set", "epochs=1", "--set", f"workers={workers}", "--set", "batch=16", "--no-mlflow", "--json")
+    (record,) = runs(command("pretrain", "coca", "--data", root, *typed))
+    assert record["note"].startswith("2 examples were left out")
+    log = (Path(record["folder"]) / "log.jsonl").read_text()
+    assert pictures[3].stem in log
+    assert pictures[5].stem in log
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("mcan",), "mcan has no image-text pre-training"),
+        (("albef", "--stage", "parts"), "did you mean 'pairs'?"),
+        (("lxmert", "--stage", "pairs"), "has one stage, without a name"),
+        (("albef", "--set", "corpora=wrold"), "did you mean 'world'?"),
+        (("albef", "--set", "corpora=world*many"), "neither NAME nor NAME*2"),
+        (("albef", "--set", "corpora=world,world"), "twice"),
+        (("albef", "--size", "huge"), "no size 'huge'"),
+    ],
+)
+def test_what_cannot_be_is_refused(command: Command, made: Path, words: tuple[str, ...], said: str) -> None:
+    command("pretrain", *words, "--data", made, *FEW).refused(2, said)
+
+
+def test_a_dry_run_says_what_would_be_done(command: Command, made: Path, tmp_path: Path) -> None:
+    done = command("pretrain", "vlmo,lxmert", "--data", made, *FEW, "--dry-run", "--out", tmp_path / "none")
+    assert done.code == 0, done.err
+    plans = json.loads(done.out)["plans"]
+    assert [(one["method"], one["stage"]) for one in plans] == [("vlmo", "text"), ("vlmo", "pairs"), ("lxmert", "")]
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_corpus_without_regions_is_refused_where_they_are_needed(command: Command, tmp_path: Path) -> None:
+    folder = tmp_path / "coco"
+    folder.mkdir()
+    Image.new("RGB", (32, 32)).save(folder / "a.png")
+    done = command("pretrain", "lxmert", "--set", "corpora=coco-captions", "--data", tmp_path, *FEW)
+    assert done.code == 3
+    assert len(done.complaints) == 1

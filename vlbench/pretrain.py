@@ -1,0 +1,266 @@
+"""One stage of pre-training, from corpora to record: what ``vlbench pretrain`` does with a plan (stages.py)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from accelerate import Accelerator
+
+from vlbench.cards import CorpusCard
+from vlbench.catalog import find
+from vlbench.corpora.feed import CorpusFeed, Lost
+from vlbench.corpora.images import CorpusPixels, CorpusRegions
+from vlbench.corpora.mixture import Mixture
+from vlbench.corpora.opening import open_corpus
+from vlbench.data.batches import Collator, Share
+from vlbench.data.images import ImageStore
+from vlbench.data.opening import open_stored, open_words
+from vlbench.data.words import TRAINERS, Words
+from vlbench.engine import checkpoint
+from vlbench.engine.devices import describe, open_device, seed_everything, use_threads
+from vlbench.engine.train import STATE, planned_steps
+from vlbench.learner import Learner, build_model
+from vlbench.made import open_made
+from vlbench.models.base import Model
+from vlbench.paths import sha256, write_text
+from vlbench.plan import Plan
+from vlbench.plugins import load_code
+from vlbench.prepare import PIXELS, Options, starting_point, transforms
+from vlbench.recipe import RUNNING, resolve
+from vlbench.record import Basis, RunRecord
+from vlbench.runfolder import RECORD, WEIGHTS, WORDS, Begun, begin, find_run, finished, folder_of, locked
+from vlbench.session import Made, logged, note, throughput, train_on
+from vlbench.tasks.reading import read_answers
+from vlbench.tracking import RunLog
+from vlbench.types import BadData, Misuse
+
+MOST_TEXTS = 200_000
+"""So many texts of the corpora a vocabulary is learned from."""
+
+
+class OpenedCorpora(NamedTuple):
+    """What a stage of pre-training works on."""
+
+    mixture: Mixture
+    cards: tuple[CorpusCard, ...]
+    images: ImageStore
+    words: Words
+    answers: tuple[str, ...]
+    """Of questions among the texts, in order; empty where there are none."""
+    collate: Collator
+
+
+def pretrain(plan: Plan, options: Options) -> Made:
+    """Carry out one stage, going on where an earlier run of it stopped."""
+    accelerator = open_device(options.device, plan.recipe.precision)
+    folder = folder_of(plan, options.out, fresh=options.fresh)
+    with locked(folder):
+        if record := finished(folder):
+            return Made(record, folder, False)
+        seed_everything(plan.recipe.seed)
+        opened = open_corpora(plan, options, folder)
+        begun = begin(folder, plan, inputs_of(plan, opened, options))
+        learner = build_pretraining(plan, opened, options)
+        use_threads(learner.size())
+        with logged(folder, plan, begun, learner, options) as log:
+            record = _carry_out(plan, opened, learner, accelerator, begun, folder, options, log)
+            record.write(folder / RECORD)
+            (folder / "checkpoint" / STATE).unlink(missing_ok=True)
+    return Made(record, folder, True)
+
+
+def open_corpora(plan: Plan, options: Options, folder: Path) -> OpenedCorpora:
+    """Open a stage's corpora, their images as the method sees them, and its words."""
+    recipe = plan.recipe
+    named = [_named(text) for text in recipe.corpora]
+    cards = tuple(open_made(find(CorpusCard, name), options.data, progress=options.progress) for name, _ in named)
+    parts = [open_corpus(card, options.data, progress=options.progress) for card in cards]
+    mixture = Mixture([(corpus, times) for corpus, (_, times) in zip(parts, named, strict=True)])
+    words = _open_words(plan, mixture, cards, options, folder)
+    lists = [options.data / card.folder / file.name for card in cards for file in card.file if file.role == "answers"]
+    answers = tuple(dict.fromkeys(answer for path in lists for answer in read_answers(path)))
+    images = _open_images(plan, mixture, cards, options)
+    number = {answer: place for place, answer in enumerate(answers)}
+    collate = Collator(
+        images,
+        words,
+        length=recipe.text_length,
+        answers=len(answers),
+        target=(lambda example: _scores(example.answer, number)) if answers else None,
+        keeps=False,
+    )
+    return OpenedCorpora(mixture, cards, images, words, answers, collate)
+
+
+def _named(text: str) -> tuple[str, int]:
+    """Read ``NAME`` or ``NAME*2``."""
+    name, _, times = text.partition("*")
+    if times and not times.isdigit():
+        raise Misuse(f"corpora: '{text}' is neither NAME nor NAME*2", "see: vlbench list corpora")
+    return name, int(times or 1)
+
+
+def _scores(answer: object, number: Mapping[str, int]) -> dict[int, float]:
+    known = answer if isinstance(answer, Mapping) else {}
+    return {number[text]: score for text, score in known.items() if text in number}
+
+
+def _open_images(plan: Plan, mixture: Mixture, cards: tuple[CorpusCard, ...], options: Options) -> ImageStore:
+    size = plan.model.sizes[plan.recipe.size]
+    if load_code(plan.model.code, Model).sees_at(size) == "pixels":
+        side = plan.recipe.image_size or int(size.get("image_size", PIXELS))
+        return CorpusPixels(mixture, transforms(plan, side)[1], seed=plan.recipe.seed)
+    return CorpusRegions({card.id: _regions(plan, card, options) for card in cards})
+
+
+def _regions(plan: Plan, card: CorpusCard, options: Options) -> ImageStore:
+    folder = options.data / card.folder
+    files = [folder / file.name for file in card.file if file.role == "features"]
+    if not files:
+        raise BadData(
+            f"{card.path} names no region features, and {plan.model.id} sees regions",
+            "choose a corpus that has some: vlbench list corpora",
+        )
+    return open_stored(card, files, plan.recipe.regions, options.progress)
+
+
+def _open_words(plan: Plan, mixture: Mixture, cards: tuple[CorpusCard, ...], options: Options, folder: Path) -> Words:
+    """Open the words: learned from the corpora where these are made up, or taken from the run a stage goes on from."""
+    recipe, kept = plan.recipe, folder / WORDS
+    name = recipe.tokeniser or ("train" if any(card.made for card in cards) else plan.tokeniser)
+    if name in TRAINERS and recipe.start.startswith("run:") and not kept.is_file():
+        earlier = find_run(recipe.start.removeprefix("run:"), options.out) / WORDS
+        if earlier.is_file():
+            write_text(kept, earlier.read_text(encoding="utf-8"))
+    learned = name in TRAINERS and not kept.is_file()
+    texts = list(mixture.texts(MOST_TEXTS, recipe.seed)) if learned else []
+    return open_words(name, texts=texts, size=recipe.vocabulary, root=options.data, kept=kept)
+
+
+def inputs_of(plan: Plan, opened: OpenedCorpora, options: Options) -> dict[str, str]:
+    """Hash all that a stage reads but the images: corpora, words, cards, the start."""
+    paths = {"card:model": plan.model.path, "card:suite": plan.suite.path}
+    paths |= {f"card:{card.id}": card.path for card in opened.cards}
+    found = {name: sha256(Path(path)) for name, path in paths.items() if path}
+    found |= {f"corpus:{name}": sha256(path) for name, path in opened.mixture.files().items()}
+    sizes = json.dumps(plan.model.sizes[plan.recipe.size], sort_keys=True)
+    found[f"size:{plan.recipe.size}"] = hashlib.sha256(sizes.encode()).hexdigest()
+    if start := starting_point(plan, options):
+        found["start"] = sha256(start[0])
+    return {**found, "images": opened.images.sha256, "words": opened.words.identity}
+
+
+def build_pretraining(plan: Plan, opened: OpenedCorpora, options: Options) -> Learner:
+    """Build the model at its size with its pre-training heads, from its starting point, ready for the stage."""
+    recipe, words = plan.recipe, opened.words
+    facts = {
+        "vocabulary": words.vocabulary,
+        "feature_dim": getattr(opened.images, "feature_dim", 0),
+        "image_size": getattr(opened.images, "size", 0),
+        "text_length": recipe.text_length,
+        "dropout": recipe.dropout,
+        "drop_path": recipe.drop_path,
+        "prompt": tuple(words.encode([plan.model.prompt], recipe.text_length)[0][1:-1]),
+        "form": plan.task.form,
+        "pretraining": True,
+        "mask_token": words.mask,
+        "special_tokens": (words.padding, words.cls, words.sep),
+        **_detector(opened.cards),
+    }
+    if opened.answers:
+        facts["answers"] = len(opened.answers)
+    learner = Learner(build_model(load_code(plan.model.code, Model), plan.model.constructor_sizes(recipe.size), facts))
+    if start := starting_point(plan, options):
+        path, table = start
+        own = not table
+        found = checkpoint.load(learner, path, checkpoint.read_table(table) if table else None, leftover=own)
+        options.say(f"{path.name}: {len(found.used)} tensors used, {len(found.new)} begin anew")
+    learner.model.enter(recipe.stage)
+    return learner
+
+
+def _detector(cards: tuple[CorpusCard, ...]) -> dict[str, int]:
+    """Say how many classes the regions' detector tells apart, where the cards do; background is one more class."""
+    objects = max(card.objects for card in cards)
+    if not objects:
+        return {}
+    return {"objects": objects, "attributes": max(card.attributes for card in cards), "classes": objects + 1}
+
+
+def _carry_out(
+    plan: Plan,
+    opened: OpenedCorpora,
+    learner: Learner,
+    accelerator: Accelerator,
+    begun: Begun,
+    folder: Path,
+    options: Options,
+    log: RunLog,
+) -> RunRecord:
+    """Train, and put it all down."""
+    recipe, left_out = plan.recipe, 0
+
+    def tell(one: Lost) -> None:
+        nonlocal left_out
+        left_out += len(one.ids)
+        log({"event": "note", "text": f"left out: {', '.join(one.ids)}: {one.why}"})
+
+    feed = CorpusFeed(
+        opened.mixture,
+        opened.collate,
+        recipe,
+        share=Share(accelerator.process_index, accelerator.num_processes),
+        texts_alone=learner.model.texts_alone,
+        tell=tell,
+    )
+    steps = planned_steps(recipe, feed.count)
+    if not steps:
+        raise Misuse(f"no budget is given to pre-train {plan.model.id}", "say one with --set steps=... or epochs=...")
+    trained, flops = train_on(feed, steps, plan, learner, accelerator, folder, options, log, recipe.losses or None)
+    told = f"{left_out:,} examples were left out, as their images cannot be read" if left_out else ""
+    if told:
+        options.say(f"{told}: {folder / 'log.jsonl'} names them")
+    return RunRecord(
+        id=folder.name,
+        kind="pretrain",
+        method=plan.model.id,
+        task=plan.task.id,
+        dataset=plan.dataset.id,
+        suite=plan.suite.id,
+        size=recipe.size,
+        seed=recipe.seed,
+        basis=_basis(plan, trained.examples, feed.count),
+        recipe=recipe,
+        origins=plan.origins,
+        inputs=begun.inputs,
+        code=begun.code,
+        note="; ".join(filter(None, [note(begun), told])),
+        machine=describe(accelerator),
+        started=begun.started,
+        seconds=round(trained.seconds, 3),
+        steps=trained.steps,
+        examples_seen=trained.examples,
+        parameters=learner.size(),
+        throughput=throughput(trained, [], flops, accelerator),
+        scores={},
+        losses=trained.losses,
+        checkpoint=WEIGHTS,
+        weights=checkpoint.save_weights(learner, folder / WEIGHTS),
+    ).sealed()
+
+
+def _basis(plan: Plan, seen: int, examples: int) -> Basis:
+    """Say what later numbers rest on: the card's own stage from its own start, less than that, or hardly anything."""
+    recipe = plan.recipe
+    if recipe.limit or seen < examples:
+        return "smoke"
+    wanted = resolve([("card", {"model": recipe.model, "task": recipe.task, **plan.model.pretraining(recipe.stage)})])[
+        0
+    ]
+    loose = {"suite", "dataset", "size", "start", "stage", "train_splits", "evaluate_splits", "controls"}
+    same = all(value == getattr(wanted, key) for key, value in recipe if key not in {*loose, "seed", *RUNNING})
+    return "paper recipe" if same and recipe.size != "mini" else "reduced"

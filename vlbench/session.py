@@ -1,0 +1,162 @@
+"""A run while it lasts: trained so that it can be stopped, logged as it goes, mirrored."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import send_to_device
+
+from vlbench.engine import checkpoint
+from vlbench.engine.devices import worth_compiling
+from vlbench.engine.evaluate import Asked
+from vlbench.engine.meter import flops_per_sample, peak_memory
+from vlbench.engine.train import STATE, Feeds, Trained, train
+from vlbench.learner import Learner
+from vlbench.paths import make_folder
+from vlbench.plan import Plan, trains
+from vlbench.prepare import Options
+from vlbench.record import RunRecord, Throughput
+from vlbench.runfolder import Begun, this_code
+from vlbench.tracking import RunLog, start_mirror, store_uri
+from vlbench.types import Batch, Fault, as_fault
+
+
+class Made(NamedTuple):
+    """What a run leaves: its record and folder, and whether it was there already."""
+
+    record: RunRecord
+    folder: Path
+    new: bool
+
+
+def train_on(
+    feed: Feeds,
+    steps: int,
+    plan: Plan,
+    learner: Learner,
+    accelerator: Accelerator,
+    folder: Path,
+    options: Options,
+    log: RunLog,
+    weights: Mapping[str, float] | None = None,
+) -> tuple[Trained, float | None]:
+    """Train a learner on a feed, stopped by Ctrl-C between two steps; return what it cost, and FLOPs an example."""
+    recipe = plan.recipe
+    if worth_compiling(recipe.compile, accelerator, learner.size()):
+        learner.compile_encoder()
+    with interruptible() as keep_going:
+        trained = train(
+            learner,
+            feed,
+            recipe,
+            steps=steps,
+            accelerator=accelerator,
+            log=log,
+            folder=make_folder(folder / "checkpoint"),
+            weights=weights,
+            progress=options.progress,
+            keep_going=keep_going,
+        )
+    part = next(iter(feed.steps(0, 1)))[0]
+    return trained, _flops(learner, send_to_device(part, accelerator.device), accelerator)
+
+
+def _flops(learner: Learner, batch: Batch, accelerator: Accelerator) -> float | None:
+    """Count FLOPs in the precision of training; None where what training left of the memory is too little for it."""
+    try:
+        with accelerator.autocast():
+            return flops_per_sample(learner, batch)
+    except torch.OutOfMemoryError:
+        return None
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Turn the first Ctrl-C into a wish to stop at the end of the step; a second one stops at once."""
+    wishes: list[int] = []
+
+    def wish(number: int, frame: Any) -> None:
+        wishes.append(number)
+        if len(wishes) > 1:
+            raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGINT, wish)
+    except ValueError:  # not in the main thread: whoever runs us there stops us in their own way
+        yield lambda: True
+        return
+    try:
+        yield lambda: not wishes
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def throughput(trained: Trained, asked: Sequence[Asked], flops: float | None, accelerator: Accelerator) -> Throughput:
+    """Gather how fast and how heavy a run was."""
+    seconds = sum(one.seconds for one in asked)
+    answered = sum(len(one.given) for one in asked)
+    return Throughput(
+        train_samples_per_second=round(trained.samples_per_second, 2) if trained.steps else None,
+        evaluate_samples_per_second=round(answered / max(seconds, 1e-9), 2) if asked else None,
+        data_wait_share=round(trained.data_wait_share, 4) if trained.steps else None,
+        peak_memory_bytes=peak_memory(accelerator.device),
+        flops_per_sample=flops,
+        train_seconds=round(trained.seconds, 3) if trained.steps else None,
+        evaluate_seconds=round(seconds, 3) if asked else None,
+    )
+
+
+def note(begun: Begun) -> str:
+    """Say so where a run was begun by one version of the code and ended by another."""
+    now = this_code()
+    return "" if now == begun.code else f"begun by another state of the code; ended by {now.commit or now.version}"
+
+
+@contextmanager
+def logged(folder: Path, plan: Plan, begun: Begun, learner: Learner, options: Options) -> Iterator[RunLog]:
+    """Keep the run's log and its mirror; say how it ended, whichever way it does."""
+    state = folder / "checkpoint" / STATE
+    step = int(checkpoint.load_state(state)["step"]) if state.is_file() else 0
+    log = RunLog(folder, after_step=step)
+    mirror = start_mirror(folder, store_uri(options.out)) if options.mirror else None
+    if step:
+        options.say(f"going on after step {step} of {folder.name}")
+    log(_start_event(plan, begun, learner, folder))
+    ended = {"status": "failed", "message": ""}
+    try:
+        yield log
+        ended = {"status": "finished", "message": ""}
+    except KeyboardInterrupt:
+        ended = {"status": "stopped", "message": "stopped by Ctrl-C"}
+        raise Fault("stopped", "the same command goes on where it stopped") from None
+    except Exception as error:
+        ended["message"] = as_fault(error).wrong
+        raise
+    finally:
+        with suppress(Fault):  # a disk too full for this line has made itself known already
+            log({"event": "end", **ended})
+        if mirror:
+            options.say(mirror.finish(60))
+
+
+def _start_event(plan: Plan, begun: Begun, learner: Learner, folder: Path) -> dict[str, object]:
+    return {
+        "event": "start",
+        "kind": "finetune" if trains(plan) else "evaluate",
+        "run": folder.name,
+        "method": plan.model.id,
+        "task": plan.task.id,
+        "dataset": plan.dataset.id,
+        "suite": plan.suite.id,
+        "seed": plan.recipe.seed,
+        "recipe": plan.recipe.model_dump(mode="json"),
+        "origins": plan.origins,
+        "inputs": begun.inputs,
+        "parameters": learner.size(),
+    }

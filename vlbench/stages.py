@@ -1,0 +1,91 @@
+"""What pre-training will do: a method's stages, each on corpora, as its card and a suite say. No torch here.
+
+A stage is planned as any run is, with a task that asks nothing and a data set that is its corpora, so that recipes,
+folders, records and starts are those of all runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vlbench.cards import DatasetCard, ModelCard, TaskCard
+from vlbench.catalog import find, find_suite
+from vlbench.plan import Plan, find_model, origin
+from vlbench.recipe import Layer, resolve
+from vlbench.types import Misuse, nearest
+
+TASK = "pretraining"
+_NONE = "from the first step it is trained on the task"
+
+
+def plan_stage(method: str, stage: str, *, suite: str = "quick", typed: Mapping[str, Any] | None = None) -> Plan:
+    """Resolve one stage of a method's pre-training; Misuse for a wrong name, or where there is no such stage."""
+    model, suite_card = find_model(method), find_suite(suite)
+    values = _stage(model, stage)
+    names = {"model": method, "task": TASK, "suite": suite_card.id, "stage": stage}
+    here, there = origin(model.path), origin(suite_card.path)
+    layers: list[Layer] = [
+        ("pre-training", {"start": "scratch", "evaluate_splits": (), "controls": ()}),
+        (here, values),
+    ]
+    layers += [(there, suite_card.pretrain.get(name, {})) for name in _groups(model.id, stage)]
+    recipe, origins = resolve([*layers, ("typed", {**(typed or {}), **names})])
+    if recipe.size not in model.sizes:
+        known = nearest(recipe.size, list(model.sizes))
+        raise Misuse(f"{model.id} has no size '{recipe.size}'; {known}", f"see: vlbench show {model.id}")
+    if not recipe.corpora:
+        raise Misuse(f"no corpus is named to pre-train {model.id} on", "name some: --set corpora=world")
+    objectives = _objectives(model)
+    for name in recipe.losses:
+        if objectives and name not in objectives:
+            close = nearest(name, sorted(objectives))
+            raise Misuse(f"{model.id} has no objective '{name}'; {close}", "as in: --set losses=a:1,b:0.5")
+    recipe = recipe.model_copy(update={"dataset": "+".join(recipe.corpora)})
+    return Plan(model, _task(model, stage), _dataset(recipe.dataset), suite_card, recipe, origins)
+
+
+def stages_of(method: str, typed: Sequence[str] = ()) -> list[str]:
+    """List the stages of a method's pre-training in order; those that are typed, where some are."""
+    model = find_model(method)
+    if not typed:
+        return model.stages()
+    for name in typed:
+        _stage(model, name)
+    return list(typed)
+
+
+def _groups(method: str, stage: str) -> list[str]:
+    return ["all", method, *([f"{method}/{stage}"] if stage else [])]
+
+
+def _objectives(model: ModelCard) -> set[str]:
+    """Return the objectives that any stage of the card weighs."""
+    tables = [model.pretrain, *model.pretrain.get("stage", ())]
+    return {name for table in tables for name in table.get("losses", {})}
+
+
+def _stage(model: ModelCard, stage: str) -> dict[str, Any]:
+    if not model.pretrain and not model.path.endswith(".py"):
+        raise Misuse(f"{model.id} has no image-text pre-training: {_NONE}", f"see: vlbench show {model.id}")
+    try:
+        return model.pretraining(stage)
+    except KeyError:
+        known = [str(one["name"]) for one in model.pretrain.get("stage", ())]
+        if not known:
+            raise Misuse(f"the pre-training of {model.id} has one stage, without a name", "leave --stage out") from None
+        close = nearest(stage, known)
+        raise Misuse(f"{model.id} has no stage '{stage}'; {close}", f"see: vlbench show {model.id}") from None
+
+
+def _task(model: ModelCard, stage: str) -> TaskCard:
+    """Make the card of a task that asks nothing; what the model is built for is that of the stage's one task."""
+    only = next((one.get("only_for", "") for one in model.pretrain.get("stage", ()) if one["name"] == stage), "")
+    form = find(TaskCard, only).form if only else "match"
+    return TaskCard(
+        id=TASK, name="pre-training", code="", form=form, metric="", about="", datasets=(), texts="captions"
+    )  # fmt: skip
+
+
+def _dataset(name: str) -> DatasetCard:
+    return DatasetCard(id=name, name=name, about="corpora", home="", licence="", layout="", scorer="", splits={})
