@@ -52,6 +52,8 @@ ROWS = st.lists(st.tuples(VALUE.filter(bool), VALUE, VALUE), max_size=6)
 @given(ROWS, st.sampled_from([",", "\t", ";"]), st.sampled_from(["\n", "\r\n"]), st.sampled_from([csv.QUOTE_ALL, csv.QUOTE_MINIMAL]))  # noqa: E501  # fmt: skip
 @LOOSE
 def test_quoted_rows_hold_anything(opened: Open, rows: list[Any], delimiter: str, end: str, quoting: Any) -> None:
+    if quoting == csv.QUOTE_MINIMAL:  # by which a carriage return may stand without quotes, as if it ended a line
+        rows = [tuple(value.replace("\r", "") or "x" for value in row) for row in rows]
     written = StringIO(newline="")
     writer = csv.writer(written, delimiter=delimiter, lineterminator=end, quoting=quoting)
     writer.writerow(["filepath", "more", "title"])
