@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import pickle
 import random
+import shutil
 import threading
 import tracemalloc
 from collections.abc import Callable
@@ -15,7 +17,7 @@ import numpy as np
 import pytest
 
 from vlbench.cards import CorpusCard
-from vlbench.corpora import index, pairs
+from vlbench.corpora import pairs
 from vlbench.corpora.corpus import Corpus
 from vlbench.corpora.opening import open_corpus
 from vlbench.corpora.sources import Member, Source
@@ -197,10 +199,41 @@ def test_members_of_files_are_files(tmp_path: Path) -> None:
         missing.read(0, 1)
 
 
-def test_many_files_have_one_index(opened: Open, cache: Path) -> None:
+def test_many_files_have_one_index(opened: Open, tmp_path: Path, cache: Path, passes: list[Path]) -> None:
+    """And one each, so that another file does not cost another pass over all."""
     files = {f"{n}.json": [{"image": f"{n}-{row}", "caption": "x"} for row in range(n)] for n in range(6)}
     corpus = opened("pairs", files)
     assert [corpus.example(row).images[0] for row in range(15)] == [f"mine:{n}-{r}" for n in range(6) for r in range(n)]
-    assert len([path for path in (cache / "indexes").glob("joined-*") if path.is_dir()]) == 1
-    assert index.open_kept  # one for each file, so that a new file does not cost another pass over the others
-    assert len([path for path in (cache / "indexes").iterdir() if path.is_dir()]) == 7
+    assert len(passes) == 6
+    names = ["x.json", *(f"data0/{name}" for name in files)]
+    write(tmp_path / "x.json", 3)
+    more = CARD.model_copy(update={"file": tuple(CARD.file[0].model_copy(update={"name": name}) for name in names)})
+    found = open_corpus(more, tmp_path)
+    assert [found.example(row).images[0] for row in (0, 2, 3, 17)] == [
+        "mine:0.jpg",
+        "mine:2.jpg",
+        "mine:1-0",
+        "mine:5-4",
+    ]
+    assert len(passes) == 7
+    for path in (cache / "indexes").iterdir():
+        if path.is_dir() and not path.name.startswith("joined"):
+            shutil.rmtree(path)
+    assert len(open_corpus(more, tmp_path)) == 18
+    assert len(passes) == 7
+
+
+def open_once(folder: Path) -> int:
+    return len(open_corpus(CARD, folder))
+
+
+def test_of_several_processes_one_makes_the_index(tmp_path: Path, cache: Path) -> None:
+    write(tmp_path / "x.json", 3000)
+    with multiprocessing.get_context("fork").Pool(4) as pool:
+        assert pool.map(open_once, [tmp_path] * 8, chunksize=1) == [3000] * 8
+    assert len([path for path in (cache / "indexes").iterdir() if path.is_dir()]) == 1
+
+
+@pytest.mark.parametrize("name", ["é" * 100 + ".json", ".json", "a b\nc.json", "a]b.json"])
+def test_any_name_of_a_file_will_do(opened: Open, name: str) -> None:
+    assert len(opened("pairs", {name: [{"image": "a", "caption": "b"}]})) == 1

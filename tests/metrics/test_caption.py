@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vlbench.metrics import caption_rarity
 from vlbench.metrics.caption import BleuCounts, Captions, bleu, bleu_of_sum
-from vlbench.metrics.caption_rouge import common_length
+from vlbench.metrics.caption_matches import common_length
 
 References = list[list[str]]
 Gram = tuple[str, ...]
@@ -98,6 +99,24 @@ def test_all_metrics_are_their_definitions(images: list[tuple[str, list[str]]]) 
     assert captions.cider() == pytest.approx(plain_cider(said, wanted), abs=1e-9)
 
 
+def test_captions_of_many_kinds_are_their_definitions() -> None:
+    """Words that come again and again, in captions of all lengths, parted by blanks of all kinds."""
+    draw = random.Random(1)
+    for _ in range(30):
+        words = draw.sample(["a", "ab", "abcdefg", "abcdefgh", "abcdefghi", "a" * 11, "a" * 40, "é", "日本", "a\0"], 4)
+        images = []
+        for _ in range(draw.randrange(1, 12)):
+            sizes = [draw.choice((0, 1, 3, 9, 20, 70)) for _ in range(draw.randrange(2, 6))]
+            blanks = draw.choice((" ", " ", "  ", "\xa0", "\t"))
+            texts = [blanks.join(draw.choices(words, k=size)) for size in sizes]
+            images.append((texts[0], texts[1:]))
+        said, wanted = [one[0] for one in images], [one[1] for one in images]
+        captions = Captions(said, wanted)
+        assert bleu_of_sum(captions.bleu_counts()) == pytest.approx(plain_bleu(said, wanted), rel=1e-9, abs=1e-30)
+        assert captions.rouge_l() == pytest.approx([plain_rouge(*one) for one in images], abs=1e-12)
+        assert captions.cider() == pytest.approx(plain_cider(said, wanted), abs=1e-9)
+
+
 def test_long_captions_are_counted_as_short_ones() -> None:
     draw = random.Random(0)
     words = [f"w{number}" for number in range(30)]
@@ -112,6 +131,16 @@ def test_long_captions_are_counted_as_short_ones() -> None:
 @given(st.lists(st.sampled_from("abc"), max_size=12), st.lists(st.sampled_from("abc"), max_size=12))
 def test_common_words_in_order(one: list[str], other: list[str]) -> None:
     assert common_length(one, other) == plain_common(one, other)
+
+
+def test_n_grams_too_many_for_one_sort_are_sorted_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = random.Random(0)
+    said, *wanted = ([" ".join(draw.choices("abcdef", k=8)) for _ in range(50)] for _ in range(4))
+    references = [list(one) for one in zip(*wanted, strict=True)]
+    found = Captions(said, references).cider()
+    monkeypatch.setattr(caption_rarity, "_BITS", 0)
+    monkeypatch.setattr(caption_rarity, "_AT_ONCE", 10)
+    assert Captions(said, references).cider() == pytest.approx(found)
 
 
 def test_one_image_has_no_cider() -> None:

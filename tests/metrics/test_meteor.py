@@ -63,6 +63,6 @@ def test_a_program_that_ends_is_no_crash_and_is_started_anew(program: None) -> N
 
 def test_what_is_missing_is_told(program: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "find_spec", lambda name: None)
-    assert "pip install pycocoevalcap" in missing()
+    assert "pip install 'vlbench[caption]'" in missing()
     monkeypatch.setattr(module.shutil, "which", lambda name: None)
     assert "Java" in meteor(["x"], [["x"]]).missing

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
@@ -57,7 +58,8 @@ class Index:
         return found
 
     @cached_property
-    def _names(self) -> NDArray[np.uint8]:
+    def names(self) -> NDArray[np.uint8]:
+        """The bytes of all names, one after the other."""
         return _mapped(self.folder, NAMES, np.uint8)
 
     def column(self, name: str) -> NDArray[np.int64]:
@@ -81,7 +83,7 @@ class Index:
         """Return the name of a record, of an index that has names."""
         ends = self.column("named")
         begin = int(ends[number - 1]) if number else 0
-        return self._names[begin : int(ends[number])].tobytes().decode("utf-8", "surrogateescape")
+        return self.names[begin : int(ends[number])].tobytes().decode("utf-8", "surrogateescape")
 
     def place(self, number: int) -> str:
         """Say in a message where a record is."""
@@ -102,8 +104,19 @@ def open_index(
     ``kind`` says all that the columns depend on besides the files; ``todo`` where to get a file that is not here.
     """
     sources = [Source.of(path, todo) for path in paths]
-    parts = [_open_one(source, kind, columns, scan, progress) for source in sources]
-    return parts[0] if len(parts) == 1 else _open_joined(parts, kind, columns)
+    if len(sources) == 1:
+        return _open_one(sources[0], kind, columns, scan, progress)
+
+    def make(writer: IndexWriter) -> None:
+        """Lay the indexes of all files together, so that a corpus of thousands of files has few maps."""
+        starts = [0]
+        for source in sources:
+            part = _open_one(source, kind, columns, scan, progress)
+            writer.append({name: part.column(name) for name in columns}, part.names)
+            starts.append(starts[-1] + len(part))
+        writer.close(sources, starts)
+
+    return open_kept(_name_of("joined", kind, sources), columns, make)
 
 
 def _open_one(source: Source, kind: str, columns: Sequence[str], scan: Scan, progress: Progress) -> Index:
@@ -115,23 +128,14 @@ def _open_one(source: Source, kind: str, columns: Sequence[str], scan: Scan, pro
     return open_kept(_name_of(source.path.stem, kind, [source]), columns, make)
 
 
-def _open_joined(parts: Sequence[Index], kind: str, columns: Sequence[str]) -> Index:
-    """Open one index of several, so that a corpus of thousands of files has few maps."""
-    sources = [part.sources[0] for part in parts]
-
-    def make(writer: IndexWriter) -> None:
-        starts = [0]
-        for part in parts:
-            writer.append({name: part.column(name) for name in columns}, part._names)
-            starts.append(starts[-1] + len(part))
-        writer.close(sources, starts)
-
-    return open_kept(_name_of("joined", kind, sources), columns, make)
-
-
 def _name_of(stem: str, kind: str, sources: Sequence[Source]) -> str:
-    about = json.dumps([_VERSION, kind, [[str(one.path), one.size, one.modified] for one in sources]])
-    return f"{stem[:80]}-{hashlib.sha256(about.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}"
+    return kept_name(stem, [_VERSION, kind, [[str(one.path), one.size, one.modified] for one in sources]])
+
+
+def kept_name(stem: str, about: object) -> str:
+    """Name an index of the cache by all it depends on; any system takes the name."""
+    plain = re.sub(r"[^A-Za-z0-9._-]", "_", stem)[:80]
+    return f"{plain}-{hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]}"
 
 
 def open_kept(
@@ -146,7 +150,7 @@ def open_kept(
     """
     kept = make_folder(cache_root() / "indexes") / name
     with FileLock(f"{kept}.lock"):  # freed by the system when its holder is killed
-        if found := _read(kept, columns, fresh):
+        if (found := _read(kept, columns, fresh)) is not None:  # one without records is one, too
             return found
         for leftover in kept.parent.glob(f".{name}.*.part"):  # of a process that was killed
             shutil.rmtree(leftover, ignore_errors=True)

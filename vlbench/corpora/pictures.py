@@ -6,14 +6,13 @@ not make it.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from vlbench.corpora.corpus import Corpus, find_picture
-from vlbench.corpora.index import open_kept
+from vlbench.corpora.index import kept_name, open_kept
 from vlbench.corpora.index_writer import IndexWriter
 from vlbench.corpora.records import Faults
 from vlbench.corpora.sources import Readable, Source
@@ -65,9 +64,7 @@ class Pictures(Corpus):
                 raise BadData(f"{folder}: holds no image ({', '.join(KINDS)})")
             writer.close([Source(root, 0, 0)], [0, writer.count], folders=folders)
 
-        kept = (
-            f"{root.name[:80]}-{hashlib.sha256(f'pictures {root}'.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}"
-        )
+        kept = kept_name(root.name, ["pictures", str(root)])
         self._index = open_kept(kept, ("named",), make, _unchanged)
 
     def __len__(self) -> int:

@@ -72,6 +72,13 @@ def _caption(content: bytes, is_json: bool, place: str) -> str:
         raise BadData(f"{place}: its .json is not JSON") from None
 
 
+def _check_name(key: str, place: str) -> None:
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        raise BadData(f"{place}: its name is not UTF-8") from None
+
+
 def _scan(source: Source, writer: IndexWriter, progress: Progress) -> None:
     faults = Faults(_ADVICE)
     for row, (key, group) in enumerate(_groups(source, progress)):
@@ -82,6 +89,7 @@ def _scan(source: Source, writer: IndexWriter, progress: Progress) -> None:
             if text.end - text.begin > LONGEST:
                 raise BadData(f"{place}: its caption has more than {LONGEST:,} bytes")
             _caption(source.read(text.begin, text.end), is_json, place)
+            _check_name(key, place)
         except BadData as fault:
             faults.add(key, fault)
             continue

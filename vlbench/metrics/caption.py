@@ -14,27 +14,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import chain
+from operator import ne
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vlbench.metrics.caption_rouge import MOST_WORDS, Spans, common_length, common_lengths
+from vlbench.metrics.caption_matches import LONGEST as LONGEST
+from vlbench.metrics.caption_matches import Matches, Spans, common_length, matches
+from vlbench.metrics.caption_pieces import END, Numbering
+from vlbench.metrics.caption_rarity import grams
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-LONGEST = 4
-"""BLEU and CIDEr-D count one word to so many in a row."""
 SCORER = "coco-caption"
 _TINY, _SMALL = 1e-15, 1e-9
 """What BLEU adds to counts of matches and of guesses."""
+_BLANK, _LAST = ord(" "), ord("~")
+_AT_ONCE = 1 << 11
+"""So many texts are read at once; more would not stay near the processor."""
 _BETA = 1.2
 """How much more ROUGE-L weighs recall."""
 _SIGMA = 6.0
 """By how many word pairs captions may differ in length before CIDEr-D counts it much."""
-_END = "\0"
-"""Stands between captions; no word holds it."""
 
 
 class BleuCounts(NamedTuple):
@@ -65,25 +68,8 @@ def bleu_of_sum(counts: BleuCounts, times: NDArray[np.number] | None = None) -> 
     return bleu(BleuCounts(*(np.asarray(times @ part, np.float64) for part in counts)))
 
 
-class _Grams(NamedTuple):
-    """The n-grams of one length, each once a caption: those of hypotheses, and those of references."""
-
-    bits: int
-    """So many tell the kinds of n-gram there are apart."""
-    image: Integers
-    said: Integers
-    said_times: Floats
-    """The image, kind and count of each n-gram of a hypothesis, in the order of images and kinds."""
-    caption: Integers
-    wanted: Integers
-    wanted_times: Floats
-    """The reference, kind and count of each n-gram of a reference."""
-    met: Integers
-    """For each n-gram of a reference its place among those of the hypotheses, where the image's own has it; or -1."""
-
-
 class Captions:
-    """The words of hypotheses and references, read once for all three metrics."""
+    """The words of hypotheses and references, read and compared once for all three metrics."""
 
     def __init__(self, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> None:
         """Take tokenised captions; an image has at least one reference."""
@@ -96,36 +82,27 @@ class Captions:
         """[N]: references of each image."""
         self.owner = np.repeat(np.arange(self.images), self.shares)
         """[C]: the image of each reference."""
-        self.words, self.spans = _read(self.texts)
-        self.lengths = self.spans.lengths
+        self.words, self.odd = _read(self.texts)
+        ends = np.flatnonzero(self.words == END)
+        self.lengths = np.diff(ends, prepend=-1) - 1
+        self.spans = Spans(ends - self.lengths, self.lengths)
 
     def bleu_counts(self) -> BleuCounts:
         """Count what BLEU is made of, for each image."""
         said, wanted = self.lengths[: self.images], self.lengths[self.images :]
-        matched = np.zeros((self.images, LONGEST))
-        for column, grams in enumerate(self._grams):
-            most = np.zeros(len(grams.said))
-            met = grams.met >= 0
-            np.maximum.at(most, grams.met[met], grams.wanted_times[met])
-            clipped = np.minimum(most, grams.said_times)
-            matched[:, column] = np.bincount(grams.image, weights=clipped, minlength=self.images)
         guessed = np.maximum(0, said[:, None] - np.arange(LONGEST)).astype(np.float64)
         # Nearest first, then shortest, as one number.
         far = np.abs(wanted - said[self.owner]) << 32 | wanted
         nearest = np.minimum.reduceat(far, self._starts) & 0xFFFFFFFF
+        matched = self._matches.matched.T.astype(np.float64)
         return BleuCounts(matched, guessed, said.astype(np.float64), nearest.astype(np.float64))
 
     def rouge_l(self) -> Floats:
         """Return ROUGE-L of each image, [N], from 0 to 1."""
+        said, wanted = self.lengths[: self.images][self.owner], self.lengths[self.images :].copy()
+        common = self._matches.common.copy()
         # ROUGE-L cuts at every blank and at nothing else, and takes no words for one empty word.
-        plain = _plain(self.texts, self.spans.lengths)
-        plain[: self.images] &= self.spans.lengths[: self.images] <= MOST_WORDS
-        simple = plain[self.owner] & plain[self.images :]
-        said, wanted = np.maximum(1, self.lengths)[self.owner], np.maximum(1, self.lengths)[self.images :]
-        common = np.zeros(len(self.owner), np.int64)
-        mine, other = self.spans.of(self.owner[simple]), self.spans.of(self.images + np.flatnonzero(simple))
-        common[simple] = common_lengths(self.words, mine, other)
-        for at in np.flatnonzero(~simple).tolist():
+        for at in np.flatnonzero(self.odd[self.owner] | self.odd[self.images :]).tolist():
             pair = [self.texts[place].split(" ") for place in (self.owner[at], self.images + at)]
             common[at], said[at], wanted[at] = common_length(*pair), *map(len, pair)
         precision = np.maximum.reduceat(common / said, self._starts)
@@ -138,89 +115,52 @@ class Captions:
         """Return CIDEr-D of each image, [N], from 0 to 10; its mean is the score of the set."""
         pairs = np.maximum(0, self.lengths - 1)
         longer = pairs[: self.images][self.owner] - pairs[self.images :]
-        alike = np.sum([self._alike(grams) for grams in self._grams], axis=0)
-        near = alike * np.exp(-(longer**2) / (2 * _SIGMA**2))
+        near = self._alike() * np.exp(-(longer**2) / (2 * _SIGMA**2))
         total = np.bincount(self.owner, weights=near, minlength=self.images)
         return np.asarray(10 * total / LONGEST / self.shares, np.float64)
 
-    def _alike(self, grams: _Grams) -> Floats:
-        """Return how alike each reference and its hypothesis are in the n-grams of one length, [C]."""
-        captions, met = len(self.owner), grams.met >= 0
-        in_image = _sorted_unique(self.owner[grams.caption] << grams.bits | grams.wanted)[0]
-        documents = np.bincount(in_image & ((1 << grams.bits) - 1), minlength=1 << grams.bits)
-        rarity = np.log(self.images) - np.log(np.maximum(1, documents))
-        said, wanted = grams.said_times * rarity[grams.said], grams.wanted_times * rarity[grams.wanted]
-        shared = np.minimum(said[grams.met[met]], wanted[met]) * wanted[met]
-        common = np.bincount(grams.caption[met], weights=shared, minlength=captions)
-        size = np.sqrt(np.bincount(grams.caption, weights=wanted**2, minlength=captions))
-        size *= np.sqrt(np.bincount(grams.image, weights=said**2, minlength=self.images))[self.owner]
-        return np.divide(common, size, out=np.zeros(captions), where=size > 0)
+    def _alike(self) -> Floats:
+        """Return how alike each reference and its hypothesis are, summed over the lengths of n-grams, [C]."""
+        captions = len(self.texts)
+        size, common = np.zeros((LONGEST, captions)), np.zeros((LONGEST, captions))
+        image = np.concatenate([np.full(self.images, -1), self.owner])
+        said = self._matches.times(len(self.words))
+        for length, first, caption, times, rarity in grams(self.words, self.lengths, image):
+            square = rarity * rarity
+            np.add.at(size[length - 1], caption, times * square)
+            shared = said[length - 1][first]
+            met = np.flatnonzero(shared)
+            np.add.at(common[length - 1], caption[met], np.minimum(shared[met], times[met]) * square[met])
+        size = np.sqrt(size)
+        size, common = size[:, : self.images][:, self.owner] * size[:, self.images :], common[:, self.images :]
+        alike = np.divide(common, size, out=np.zeros(size.shape), where=size > 0).sum(axis=0)
+        return np.asarray(alike, np.float64)
 
     @cached_property
     def _starts(self) -> Integers:
         return np.cumsum(self.shares) - self.shares
 
     @cached_property
-    def _grams(self) -> list[_Grams]:
-        """Number and count the n-grams of one word, of two, and so on."""
-        caption = np.repeat(np.arange(len(self.lengths)), self.lengths)
-        place = np.flatnonzero(self.words)
-        left = (self.spans.first + self.lengths)[caption] - place
-        vocabulary, kind, found = int(self.words.max(initial=0)) + 1, self.words[place], []
-        for length in range(1, LONGEST + 1):
-            if length > 1:
-                longer = left >= length
-                caption, place, left, kind = caption[longer], place[longer], left[longer], kind[longer]
-                # An n-gram is the shorter one that begins it, and one more word.
-                kind = _numbered(kind * vocabulary + self.words[place + length - 1])
-            found.append(self._counted(caption, kind))
-        return found
-
-    def _counted(self, caption: Integers, kind: Integers) -> _Grams:
-        # A caption and a kind as one number, of which shifting is faster than dividing.
-        bits = int(kind.max(initial=0)).bit_length()
-        key, times = _sorted_unique(caption << bits | kind)
-        caption, kind = key >> bits, key & ((1 << bits) - 1)
-        split = int(np.searchsorted(caption, self.images))
-        said, other = key[:split], caption[split:] - self.images
-        asked = self.owner[other] << bits | kind[split:]
-        met = np.searchsorted(said, asked)
-        met[np.append(said, -1)[met] != asked] = -1
-        return _Grams(bits, caption[:split], kind[:split], times[:split], other, kind[split:], times[split:], met)
+    def _matches(self) -> Matches:
+        said, wanted = self.spans.of(slice(self.images)), self.spans.of(slice(self.images, None))
+        return matches(self.words, said, wanted, self.owner)
 
 
-def _read(texts: Sequence[str]) -> tuple[Integers, Spans]:
-    """Number the words of all texts in a row, with a 0 behind each text, and say where each text is."""
-    numbers = _Numbers({_END: 0})
-    words = np.fromiter(map(numbers.__getitem__, f" {_END} ".join([*texts, ""]).split()), np.int64)
-    ends = np.flatnonzero(words == 0)
-    first = np.concatenate([[0], ends[:-1] + 1])
-    return words, Spans(first, ends - first)
-
-
-class _Numbers(dict[str, int]):
-    """Word -> its number, in the order in which words come."""
-
-    def __missing__(self, word: str) -> int:
-        self[word] = number = len(self)
-        return number
-
-
-def _plain(texts: Sequence[str], lengths: Integers) -> NDArray[np.bool_]:
-    """Say of each text whether it is so many words with one blank between them."""
-    whole = " ".join(texts)
-    if whole.isascii() and whole.isprintable() and whole.count(" ") + 1 == lengths.sum():
-        return np.ones(len(texts), np.bool_)
-    pairs = zip(texts, lengths.tolist(), strict=True)
-    found = (text.isascii() and text.count(" ") + 1 == words for text, words in pairs)
-    return np.fromiter(found, np.bool_, len(texts))
-
-
-def _sorted_unique(keys: Integers) -> tuple[Integers, Floats]:
-    """Return the different keys in order, and how often each comes; far faster than numpy's without counts."""
-    found, times = np.unique(keys, return_counts=True)
-    return found, times.astype(np.float64)
-
-
-def _numbered(keys: Integers) -> Integers:
-    return np.asarray(np.unique(keys, return_inverse=True)[1], np.int64)
+def _read(texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """Number the words of texts, with ``END`` behind each; and say of each text if it is not plainly its words."""
+    numbering, numbers, odd = Numbering(), [], np.zeros(len(texts), np.bool_)
+    for at in range(0, len(texts), _AT_ONCE):
+        part = plain = texts[at : at + _AT_ONCE]
+        letters = np.frombuffer("".join(part).encode("utf-8", "surrogatepass"), np.uint8)
+        # Some control characters and some of other scripts are blanks, too.
+        if letters.min(initial=_BLANK) < _BLANK:
+            plain = [" ".join(text.split()) for text in part]
+        elif letters.max(initial=_BLANK) > _LAST:
+            plain = [text if text.isascii() else " ".join(text.split()) for text in part]
+        if plain is not part:
+            odd[at : at + _AT_ONCE] = list(map(ne, plain, part))
+        found = numbering.cut(*plain)
+        numbers.append(found.numbers.astype(np.int32))
+        if not found.tight:
+            odd[at : at + _AT_ONCE] = [text.split(" ") != text.split() for text in part]
+    return np.concatenate(numbers), odd

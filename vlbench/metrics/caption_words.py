@@ -2,7 +2,7 @@
 
 The tokeniser is caption_lexer.py. Most of a caption needs no lexer: what stands between two blanks is nearly always
 cut alike wherever it stands, so it is cut once and remembered. Where neighbours may matter (``3 1/2`` is one word,
-``no. 5`` keeps its full stop) the whole caption goes through the lexer.
+``no. 5`` keeps its full stop) the caption goes through the lexer from there on.
 
 Oddities of the evaluation are kept: brackets become words (``-lrb-``), since its list of punctuation has them in
 capitals and looks for them after the case was lowered.
@@ -11,9 +11,12 @@ capitals and looks for them after the case was lowered.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
 
 from vlbench.metrics.caption_lexer import tokens
+from vlbench.metrics.caption_pieces import Numbering
 from vlbench.metrics.caption_rules import ABBREVIATION, BEFORE_NUMBERS, TITLE
 
 DROPPED = frozenset(("''", "'", "``", "`", "-LRB-", "-RRB-", "-LCB-", "-RCB-", *".?!,:;-", "--", "..."))
@@ -23,7 +26,7 @@ _LEXED, _STOP, _DIGIT_FIRST, _DIGIT_LAST = "\0\1\2\3"
 """Marks in what is remembered of a chunk: it needs the lexer; it is a lone full stop; where it has a digit."""
 _TOGETHER = (_LEXED, _STOP + _STOP, _DIGIT_LAST + _DIGIT_FIRST)
 """What the lexer may read as one."""
-_AT_ONCE = 512
+_AT_ONCE = 1 << 11
 """So many captions are cut at once; more would not stay near the processor."""
 _PLAIN = re.compile(r"([A-Za-z]{2,}(?:-[A-Za-z]{2,})*)('s)?[.,;:!?]?")
 _TWO_WORDS = frozenset(("cannot", "gonna", "gotta", "lemme", "gimme", "wanna"))
@@ -39,13 +42,31 @@ def tokenise(captions: Sequence[str]) -> list[str]:
     and how a caption ends may depend on how the next one begins.
     """
     lines = [caption.replace("\n", " ") for caption in captions]
-    words_of = _Chunks().__getitem__
-    parts = (" \n ".join(lines[at : at + _AT_ONCE]).split(" ") for at in range(0, len(lines), _AT_ONCE))
-    marked = "\n".join(["".join(map(words_of, part)) for part in parts])
-    found = marked.replace(_STOP, "").replace(_DIGIT_FIRST, "").replace(_DIGIT_LAST, "").split("\n")
-    for at in {len(lines) - 1}.union(*(_lines_with(mark, marked) for mark in _TOGETHER)) if lines else ():
-        found[at] = " " + _words(lines[at], lines[at + 1] if at + 1 < len(lines) else None)
+    remembered: dict[str, str] = {}
+    marked = "".join(_marked(lines, remembered))
+    found = _without_marks(marked).split("\n")
+    for at in set().union(*(_lines_with(mark, marked) for mark in _TOGETHER)):
+        begin, rest = _begin(lines[at].split(" "), remembered)
+        found[at] = begin + _words(rest, lines[at + 1] if at + 1 < len(lines) else None)
+    if lines:
+        found[len(lines) - 1] = _words(lines[-1], None)
     return [line[1:] for line in found[: len(lines)]]
+
+
+def _begin(chunks: Sequence[str], remembered: Mapping[str, str]) -> tuple[str, str]:
+    """Return the words of the chunks before those that need the lexer, and the text from these on."""
+    words, since, start = "", "", 0
+    for at, chunk in enumerate(chunks):
+        since += remembered.get(chunk, "")
+        if any(mark in since for mark in _TOGETHER):
+            break
+        if since and since[-1] not in _STOP + _DIGIT_LAST:
+            words, since, start = words + since, "", at + 1
+    return _without_marks(words), " ".join(chunks[start:])
+
+
+def _without_marks(text: str) -> str:
+    return text.replace(_STOP, "").replace(_DIGIT_FIRST, "").replace(_DIGIT_LAST, "")
 
 
 def _lines_with(mark: str, text: str) -> Iterator[int]:
@@ -57,20 +78,24 @@ def _lines_with(mark: str, text: str) -> Iterator[int]:
 
 
 def _words(text: str, following: str | None) -> str:
+    """Return the words of a text, each behind a blank."""
     # The evaluation strips the line that it gets back before it cuts it at its blanks.
     written = " ".join(tokens(text, following)).rstrip()
-    return " ".join(word for word in written.split(" ") if word not in DROPPED)
+    return "".join(f" {word}" for word in written.split(" ") if word and word not in DROPPED)
 
 
-class _Chunks(dict[str, str]):
-    """What stands between two blanks -> its words, each behind a blank, with marks where neighbours may matter."""
+def _marked(lines: Sequence[str], remembered: dict[str, str]) -> Iterator[str]:
+    """Yield the words of many lines at a time, each behind a blank, with a line end behind each line and the marks.
 
-    def __init__(self) -> None:
-        super().__init__({"": "", "\n": "\n", ".": _STOP})
-
-    def __missing__(self, chunk: str) -> str:
-        self[chunk] = words = _plain_words(chunk) or _any_words(chunk)
-        return words
+    What is ``remembered`` of what stands between two blanks is put there.
+    """
+    numbering, known = Numbering(), ["\n"]
+    for at in range(0, len(lines), _AT_ONCE):
+        part, before = numbering.cut(*lines[at : at + _AT_ONCE]), len(known)
+        known += [""] * (numbering.count - before)
+        for number, chunk in part.spelled(before).items():
+            remembered[chunk] = known[number] = _STOP if chunk == "." else _plain_words(chunk) or _any_words(chunk)
+        yield "".join(np.array(known, object)[part.numbers].tolist())
 
 
 def _plain_words(chunk: str) -> str:

@@ -28,7 +28,7 @@ def missing() -> str:
     if shutil.which("java") is None:
         return "METEOR needs Java, which is not here"
     if find_spec("pycocoevalcap") is None:
-        return "METEOR needs the package pycocoevalcap: pip install pycocoevalcap"
+        return "METEOR needs the package pycocoevalcap: pip install 'vlbench[caption]'"
     return ""
 
 
