@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.console import Console
+from rich.markup import escape
 
 from vlbench.cards import ModelCard, TaskCard
 from vlbench.catalog import card_names, find_suite
@@ -110,7 +111,7 @@ class Matrix:
         made: list[Made] = []
         for number, planned in enumerate(self.plans, 1):
             if len(self.plans) > 1:
-                self.messages.print(f"[dim]── {number} of {len(self.plans)}: {planned.title}[/]", highlight=False)
+                self.messages.print(f"[dim]── {number} of {len(self.plans)}: {escape(planned.title)}[/]", highlight=False)
             with LiveProgress(self.messages) as live:
                 options = Options(self.out, self.data, self.device, self.fresh, self.mirror, live.progress, live.say)
                 try:
@@ -131,11 +132,11 @@ class Matrix:
 
     def _leave_out(self) -> None:
         for left in self.impossible:
-            self.messages.print(f"[yellow]left out: {left.title}: {left.wrong}[/]", highlight=False)
+            self.messages.print(f"[yellow]left out: {escape(left.title)}: {escape(left.wrong)}[/]", highlight=False)
 
     def _announce(self, planned: Plan) -> None:
         size = f"size {planned.recipe.size}, from {planned.recipe.start}"
-        self.messages.print(f"[bold]{planned.title}[/] ({size}; suite {planned.suite.id})", highlight=False)
+        self.messages.print(f"[bold]{escape(planned.title)}[/] ({size}; suite {planned.suite.id})", highlight=False)
         if seen := trained_on(planned):
             self.messages.print(
                 f"[yellow]{planned.model.name}'s fine-tuning trained on {', '.join(seen)} (by its card): "
@@ -143,10 +144,10 @@ class Matrix:
                 highlight=False,
             )
         if told := other_data(planned):
-            self.messages.print(f"[yellow]the published weights were fine-tuned on {told}[/]", highlight=False)
+            self.messages.print(f"[yellow]the published weights were fine-tuned on {escape(told)}[/]", highlight=False)
         usual = all(planned.origins[key] != "typed" for key in ("steps", "epochs", "size", "limit"))
         if self.trains and usual and planned is self.plans[0]:
-            self.messages.print(f"[dim]to expect: {planned.suite.expect}[/]", highlight=False)
+            self.messages.print(f"[dim]to expect: {escape(planned.suite.expect)}[/]", highlight=False)
 
     def _skip(self, planned: Plan, fault: Fault) -> None:
         todo = fault.todo
