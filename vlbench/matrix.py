@@ -111,7 +111,8 @@ class Matrix:
         made: list[Made] = []
         for number, planned in enumerate(self.plans, 1):
             if len(self.plans) > 1:
-                self.messages.print(f"[dim]── {number} of {len(self.plans)}: {escape(planned.title)}[/]", highlight=False)
+                head = f"── {number} of {len(self.plans)}: {planned.title}"
+                self.messages.print(head, style="dim", markup=False, highlight=False)
             with LiveProgress(self.messages) as live:
                 options = Options(self.out, self.data, self.device, self.fresh, self.mirror, live.progress, live.say)
                 try:
