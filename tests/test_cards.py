@@ -122,8 +122,9 @@ def test_quick_trains_whatever_is_run(tmp_path: Path) -> None:
 
 def test_a_run_without_a_budget_is_refused(tmp_path: Path) -> None:
     from vlbench.matrix import Matrix
+    from vlbench.several import Setting
 
-    made = Matrix("quick", {"steps": 0}, None, tmp_path, "cpu", fresh=False, mirror=False, as_json=False, debug=False)
+    made = Matrix(Setting("quick", {"steps": 0}, out=tmp_path, device="cpu", mirror=False))
     with pytest.raises(Misuse, match="no training budget"):
         made.add("lxmert", "vqa", "")
 

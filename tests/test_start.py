@@ -81,7 +81,7 @@ def test_a_run_with_another_vocabulary_is_refused(command: Command, lxmert_run: 
     ("start", "code", "words"),
     [
         ("publishd", 2, ("'publishd'", "no checkpoint of lxmert, no run and no file", "did you mean 'published'?")),
-        ("qwxyz", 2, ("'qwxyz'", "known: published, scratch")),
+        ("qwxyz", 2, ("'qwxyz'", "known: pretrained, published, scratch")),
         ("{run}", 2, ("did you mean 'run:{run}'?",)),
         ("run:{run}9", 2, ("no finished run below", "did you mean 'run:{run}'?")),
         ("run:{day}", 2, ("2 runs below", "fit 'run:{day}': {run}, {run}-b")),

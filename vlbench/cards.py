@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -110,6 +110,17 @@ class ModelCard(AnyCard):
         stages = self.pretrain.get("stage", [{"name": ""}])
         return [str(stage["name"]) for stage in stages if not stage.get("only_for")]
 
+    def stages_for(self, task: str) -> list[str]:
+        """Name the stages that fine-tuning for a task begins from, in order."""
+        stages = self.pretrain.get("stage", [{"name": ""}])
+        return [str(stage["name"]) for stage in stages if stage.get("only_for", task) == task]
+
+    def with_changes(self, size: str, changes: Mapping[str, bool | int | float | str]) -> ModelCard:
+        """Return the card with other numbers in one of its sizes."""
+        if not changes or size not in self.sizes:
+            return self
+        return self.model_copy(update={"sizes": {**self.sizes, size: {**self.sizes[size], **changes}}})
+
     def pretraining(self, stage: str) -> dict[str, Any]:
         """Return the recipe values of a stage; KeyError where there is none of that name."""
         values = {key: value for key, value in self.pretrain.items() if key != "stage"}
@@ -167,6 +178,8 @@ class DataFile(BaseModel):
         "answers",
     ]
     split: str = ""
+    alone: bool = False
+    """Whether it holds questions and answers, and so stands for both of the files that its split officially has."""
     bytes: int = 0
     sha256: str = ""
     url: str = ""
@@ -183,6 +196,8 @@ class Split(BaseModel):
     examples: int = 0
     public: bool = True
     """Whether its answers are public."""
+    optional: bool = False
+    """Whether the data set is whole without it: what lacks of it is told, and is not wrong."""
     published: str = ""
     """The split's name in registry/published."""
     note: str = ""
@@ -316,12 +331,35 @@ class CorpusCard(AnyCard):
     note: str = ""
 
 
+class Variant(BaseModel):
+    """One of the things a suite compares: what is other in its runs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    about: str
+    run: dict[str, Any] = {}
+    """Recipe values of its runs."""
+    pretrain: dict[str, Any] = {}
+    """Recipe values of the pre-training that its runs begin from, where these begin from one."""
+
+
 class SuiteCard(AnyCard):
     """What is run together, at which budget."""
 
     about: str
     expect: str = ""
     """What to expect: time and scores."""
+    all_methods: tuple[str, ...] = ()
+    """What ``all`` means for methods; empty = all there are."""
+    all_tasks: tuple[str, ...] = ()
+    """Likewise for tasks."""
+    seeds: tuple[int, ...] = ()
+    """The seeds of its runs, where none are typed."""
+    variants: dict[str, Variant] = {}
+    """What it compares: every method, task and seed is run once for each."""
+    against: str = ""
+    """The variant that the others are set against."""
+    claims: tuple[str, ...] = ()
+    """What its runs were made to find out, a sentence each; its report puts them beside the outcome."""
     datasets: dict[str, str] = {}
     """Task -> data set."""
     without: tuple[str, ...] = ()
@@ -335,6 +373,12 @@ class SuiteCard(AnyCard):
     """``method/task`` -> recipe values. Of these four the later wins; a data set may stand for the task."""
     pretrain: dict[str, dict[str, Any]] = {}
     """``all``, ``method``, ``method/stage`` -> recipe values of pre-training; the later wins."""
+
+    @model_validator(mode="after")
+    def _compares_with_one_of_its_own(self) -> SuiteCard:
+        if self.against and self.against not in self.variants:
+            raise ValueError(f"against: there is no variant '{self.against}'")
+        return self
 
 
 Card = TypeVar("Card", bound=AnyCard)
@@ -366,6 +410,6 @@ def _keys_beside(kind: type[BaseModel], place: tuple[int | str, ...]) -> list[st
         if isinstance(part, int) or not hasattr(model, "model_fields") or part not in model.model_fields:
             continue
         inside = str(model.model_fields[part].annotation)
-        named = {c.__name__: c for c in (Paper, Checkpoint, Departure, DataFile, Split, Table)}
+        named = {c.__name__: c for c in (Paper, Checkpoint, Departure, DataFile, Split, Table, Variant)}
         model = next((c for name, c in named.items() if f".{name}" in inside or name == inside), model)
     return list(getattr(model, "model_fields", {}))

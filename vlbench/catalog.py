@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from vlbench.cards import FOLDERS, AnyCard, Card, DatasetCard, ModelCard, SuiteCard, TaskCard, card_fault
+from vlbench.cards import FOLDERS, AnyCard, Card, CorpusCard, DatasetCard, ModelCard, SuiteCard, TaskCard, card_fault
 from vlbench.paths import card_folder, user_cards
 from vlbench.recipe import fault_of
 from vlbench.types import BadData, Fault, Form, Misuse, nearest
@@ -91,7 +91,9 @@ def read_card(kind: type[Card], path: Path) -> Card:
         raise BadData(f"{path}: {card_fault(kind, error)}") from None
     if isinstance(card, SuiteCard):
         of_stages = {f"pretrain.{name}": entry for name, entry in card.pretrain.items()}
-        _check_keys(path, [("all", card.all)], card.tasks, card.methods, card.pairs, of_stages)
+        compared = {f"variants.{name}.{part}": getattr(one, part)
+                    for name, one in card.variants.items() for part in ("run", "pretrain")}  # fmt: skip
+        _check_keys(path, [("all", card.all)], card.tasks, card.methods, card.pairs, of_stages, compared)
     if isinstance(card, DatasetCard):
         parts: list[DatasetCard] = [card, *(card.for_task(task) for task in card.task)]
         _check_keys(path, [("recipe", part.recipe) for part in parts])
@@ -134,6 +136,7 @@ def check_suite(card: SuiteCard) -> SuiteCard:
     named = [(name, methods) for name in card.methods]
     named += [(name.partition("/")[0], [*methods, "all"]) for name in card.pretrain]
     named += [(name, subjects) for name in (*card.tasks, *card.datasets, *card.datasets.values())]
+    named += [(name, methods) for name in card.all_methods] + [(name, subjects) for name in card.all_tasks]
     named += [(p, k) for pair in card.pairs for p, k in zip(pair.split("/"), (methods, subjects), strict=False)]
     for name, known in named:
         if name not in known and (close := nearest(name, known)).startswith("did you mean"):
@@ -148,6 +151,16 @@ def find_suite(name: str) -> SuiteCard:
     if not Path(name).is_file():
         raise Misuse(f"there is no file {name}", "see: vlbench list suites")
     return check_suite(read_card(SuiteCard, Path(name)))
+
+
+def find_corpus(name: str) -> CorpusCard:
+    """Find a corpus by name or by the path of its card; the latter is called as the folder its card lies in."""
+    if not name.endswith(".toml"):
+        return find(CorpusCard, name)
+    if not Path(name).is_file():
+        raise Misuse(f"there is no file {name}", "see: vlbench list corpora")
+    place = Path(name).absolute().parent
+    return read_card(CorpusCard, Path(name)).model_copy(update={"id": place.name, "folder": str(place)})
 
 
 def cards(kind: type[Card]) -> list[Card]:

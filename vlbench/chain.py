@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from typing import Any, NamedTuple
 
-from rich.console import Console
+from rich.markup import escape
 
 from vlbench.cards import ModelCard
 from vlbench.catalog import card_names, find
-from vlbench.console import LiveProgress
-from vlbench.matrix import DEVICES, seeds_of
-from vlbench.paths import data_root, runs_root
-from vlbench.plan import Plan, names_of
+from vlbench.plan import PRETRAINED, Impossible, Plan, names_of
+from vlbench.several import Setting, Several
 from vlbench.stages import plan_stage, stages_of
-from vlbench.types import Fault, Misuse, as_fault
+from vlbench.types import Fault
 
 
 class Chain(NamedTuple):
@@ -26,99 +23,97 @@ class Chain(NamedTuple):
     method: str
     typed: Mapping[str, Any]
     stages: Sequence[str]
+    usual: Mapping[str, Any] = {}
+    """What holds where the suite says nothing else."""
+
+    @classmethod
+    def of_run(cls, planned: Plan, typed: Mapping[str, Any]) -> Chain:
+        """Return what a run begins from: its size and numbers, the pre-training of its variant, for its task."""
+        recipe = planned.recipe
+        own = {"size": recipe.size, "changes": recipe.changes, "variant": recipe.variant}
+        return cls(planned.model.id, own, planned.model.stages_for(planned.task.id), {"seed": recipe.seed})
 
     def plan(self, place: int, suite: str, start: str = "") -> Plan:
         """Plan a stage; ``start``: what it begins from, where that is not for the recipe to say."""
         begun = {"start": start} if start else {}
-        return plan_stage(self.method, self.stages[place], suite=suite, typed={**self.typed, **begun})
+        return plan_stage(self.method, self.stages[place], suite=suite, typed={**self.typed, **begun}, usual=self.usual)
+
+    def check(self, suite: str) -> None:
+        """Refuse, before anything is made, stages that the suite has no budget for."""
+        for place in range(len(self.stages)):
+            recipe = self.plan(place, suite).recipe
+            if not (recipe.steps or recipe.epochs):
+                raise Impossible(
+                    f"the suite {suite} has no budget to pre-train {self.method}", "say one: --set epochs=4"
+                )
+
+    def carry_out(self, command: Several, shown: Callable[[Any], None] = lambda made: None) -> list[Any]:
+        """Make the stages, each from the one before; what is made already is only looked up."""
+        from vlbench.pretrain import pretrain
+
+        made: list[Any] = []
+        for place in range(len(self.stages)):
+            planned = self.plan(place, command.suite, f"run:{made[-1].record.id}" if made else "")
+            with command.live() as options:
+                announce(planned, command)
+                made.append(pretrain(planned, options))
+            shown(made[-1])
+        return made
 
 
-class Chains:
+def announce(planned: Plan, command: Several) -> None:
+    """Say which stage is made now."""
+    stage = f", stage {planned.recipe.stage}" if planned.recipe.stage else ""
+    command.messages.print(
+        f"[bold]{escape(planned.model.name)} pre-trained on {escape(planned.dataset.name)}[/]{stage}, seed "
+        f"{planned.recipe.seed} (size {planned.recipe.size}, from {planned.recipe.start}; suite {planned.suite.id})",
+        highlight=False,
+    )
+
+
+class Chains(Several):
     """The pre-trainings of one command."""
 
-    def __init__(
-        self,
-        suite: str,
-        typed: Mapping[str, Any],
-        data: Path | None,
-        out: Path | None,
-        device: str,
-        *,
-        fresh: bool,
-        mirror: bool,
-        as_json: bool,
-        debug: bool,
-    ) -> None:
-        if device not in DEVICES:
-            raise Misuse(f"--device is {', '.join(DEVICES)}, not '{device}'", "auto takes a GPU where there is one")
-        self.suite, self.typed, self.device = suite, typed, device
-        self.data, self.out = data_root(data), runs_root(out)
-        self.fresh, self.mirror, self.as_json, self.debug = fresh, mirror, as_json, debug
+    def __init__(self, setting: Setting) -> None:
+        super().__init__(setting)
         self.chains: list[Chain] = []
         self.failed: list[tuple[str, Fault]] = []
-        self.console = Console(stderr=as_json, width=None if sys.stdout.isatty() else 104)
-        self.messages = Console(stderr=True, width=None if sys.stderr.isatty() else 400)
 
     def add(self, methods: str, stages: Sequence[str], seeds: str) -> None:
         """Plan every method and seed; a wrong name is an error at once."""
-        able = [name for name in card_names(ModelCard) if find(ModelCard, name).pretrain]
+        able = [name for name in self.card.all_methods or card_names(ModelCard) if find(ModelCard, name).pretrain]
         for method in names_of(methods, able):
-            for seed in seeds_of(seeds):
-                chain = Chain(method, {**self.typed, **seed}, stages_of(method, stages))
-                for place in range(len(chain.stages)):
-                    planned = chain.plan(place, self.suite)
-                    if not (planned.recipe.steps or planned.recipe.epochs):
-                        raise Misuse(
-                            f"the suite {self.suite} has no budget to pre-train {method}", "say one: --set epochs=4"
-                        )
-                self.chains.append(chain)
+            for variant, seed in product(self.variants(), self.seeds(seeds)):
+                if self._begins_elsewhere(variant):
+                    continue
+                asked = {**self.typed, **variant, **(seed if seeds else {})}
+                chain = Chain(method, asked, stages_of(method, stages), seed)
+                chain.check(self.suite)
+                if all(chain.plan(0, self.suite).recipe != one.plan(0, self.suite).recipe for one in self.chains):
+                    self.chains.append(chain)  # variants and seeds may share what they begin from
+
+    def _begins_elsewhere(self, variant: Mapping[str, str]) -> bool:
+        """Say whether a variant's runs begin from no pre-training of the suite's."""
+        name = variant.get("variant", "")
+        return bool(name) and self.card.variants[name].run.get("start", PRETRAINED) != PRETRAINED
 
     def carry_out(self) -> int:
         """Carry all out, a failure of one not stopping the others; return the exit code."""
-        made = [one for chain in self.chains for one in self._carry_out(chain)]
+        made: list[Any] = []
+        for chain in self.chains:
+            try:
+                made += chain.carry_out(self, self._show)
+            except Exception as error:  # whatever stops one chain, the others are made
+                fault = self.fault_of(error)
+                self.failed.append((chain.plan(0, self.suite).title, fault))
+                self.tell(fault)
+                if fault.wrong == "stopped":
+                    break
         if self.as_json:
             records = [{**one.record.model_dump(mode="json"), "folder": str(one.folder)} for one in made]
             failed = [{"title": title, "wrong": fault.wrong, "todo": fault.todo} for title, fault in self.failed]
             print(json.dumps({"runs": records, "failed": failed}, indent=1))
         return max((fault.code for _, fault in self.failed), default=0)
-
-    def _carry_out(self, chain: Chain) -> list[Any]:
-        from vlbench.prepare import Options
-        from vlbench.pretrain import pretrain
-
-        made: list[Any] = []
-        for place in range(len(chain.stages)):
-            planned = chain.plan(place, self.suite, f"run:{made[-1].folder}" if made else "")
-            with LiveProgress(self.messages) as live:
-                options = Options(self.out, self.data, self.device, self.fresh, self.mirror, live.progress, live.say)
-                self._announce(planned)
-                try:
-                    made.append(pretrain(planned, options))
-                except BrokenPipeError:
-                    raise
-                except Exception as error:  # whatever stops one chain, the others are made
-                    if self.debug:
-                        raise
-                    self._fail(planned, as_fault(error))
-                    break
-            self._show(made[-1])
-        return made
-
-    def _announce(self, planned: Plan) -> None:
-        stage = f", stage {planned.recipe.stage}" if planned.recipe.stage else ""
-        self.messages.print(
-            f"[bold]{planned.model.name} on {planned.dataset.name}[/]{stage}, seed {planned.recipe.seed} "
-            f"(size {planned.recipe.size}, from {planned.recipe.start}; suite {planned.suite.id})",
-            highlight=False,
-        )
-
-    def _fail(self, planned: Plan, fault: Fault) -> None:
-        self.failed.append((planned.title, fault))
-        print(f"vlbench: {fault.wrong}", file=sys.stderr)
-        if fault.todo:
-            print(f"  -> {fault.todo}", file=sys.stderr)
-        if fault.wrong == "stopped":
-            raise SystemExit(fault.code)
 
     def _show(self, made: Any) -> None:
         from vlbench.report.result import show_result

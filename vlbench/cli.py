@@ -108,9 +108,10 @@ def run(
 ) -> None:
     """Train, evaluate and record METHODS on TASKS, and print the result beside the published one."""
     from vlbench.matrix import Matrix
+    from vlbench.several import Setting
 
     typed = typed_values(dataset=dataset, size=size, start=start, limit=limit, settings=settings)
-    matrix = Matrix(suite, typed, data, out, device, fresh=fresh, mirror=not no_mlflow, as_json=as_json, debug=debug)
+    matrix = Matrix(Setting(suite, typed, data, out, device, fresh, not no_mlflow, as_json, debug))
     matrix.add(methods, tasks, seed)
     finish(matrix.preview() if dry_run else matrix.carry_out())
 
@@ -139,6 +140,7 @@ def evaluate(
     """Evaluate a checkpoint without training: a published one (suite paper), an own run, or a file (suite quick)."""
     from vlbench.matrix import Matrix
     from vlbench.plan import means_published
+    from vlbench.several import Setting
 
     typed = typed_values(dataset=dataset, size=size, start=start, limit=limit, settings=settings)
     typed |= {"steps": 0, "epochs": 0.0}
@@ -146,9 +148,8 @@ def evaluate(
     suite = suite or ("paper" if means_published(start, methods) else "quick")
     if split:
         typed["evaluate_splits"] = tuple(split.split(","))
-    matrix = Matrix(
-        suite, typed, data, out, device, fresh=fresh, mirror=not no_mlflow, as_json=as_json, debug=debug, trains=False
-    )
+    setting = Setting(suite, typed, data, out, device, fresh, not no_mlflow, as_json, debug)
+    matrix = Matrix(setting, trains=False)
     matrix.add(methods, tasks, seed)
     finish(matrix.preview() if dry_run else matrix.carry_out())
 

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from itertools import product
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from rich.console import Console
 from rich.markup import escape
 
 from vlbench.cards import ModelCard, TaskCard
-from vlbench.catalog import card_names, find_suite
-from vlbench.console import LiveProgress
-from vlbench.paths import data_root, runs_root
+from vlbench.catalog import card_names
+from vlbench.chain import Chain
 from vlbench.plan import (
+    PRETRAINED,
     Impossible,
     Plan,
     WrongStart,
@@ -28,9 +25,8 @@ from vlbench.plan import (
     trained_on,
 )
 from vlbench.runfolder import check_start
-from vlbench.types import BadData, Fault, Misuse, as_fault
-
-DEVICES = ("auto", "cpu", "cuda")
+from vlbench.several import Setting, Several
+from vlbench.types import BadData, Fault, Misuse
 
 
 class Skipped(NamedTuple):
@@ -42,43 +38,28 @@ class Skipped(NamedTuple):
     code: int
 
 
-class Matrix:
+class Matrix(Several):
     """The runs of one command."""
 
-    def __init__(
-        self,
-        suite: str,
-        typed: Mapping[str, Any],
-        data: Path | None,
-        out: Path | None,
-        device: str,
-        *,
-        fresh: bool,
-        mirror: bool,
-        as_json: bool,
-        debug: bool,
-        trains: bool = True,
-    ) -> None:
-        if device not in DEVICES:
-            raise Misuse(f"--device is {', '.join(DEVICES)}, not '{device}'", "auto takes a GPU where there is one")
-        self.suite, self.typed, self.device = suite, typed, device
-        self.data, self.out = data_root(data), runs_root(out)
-        self.fresh, self.mirror, self.as_json, self.debug = fresh, mirror, as_json, debug
+    def __init__(self, setting: Setting, *, trains: bool = True) -> None:
+        super().__init__(setting)
         self.trains = trains
         self.plans: list[Plan] = []
         self.skipped: list[Skipped] = []
         self.impossible: list[Skipped] = []
-        # where the output is a file or a pipe, a table may be as wide as it is, and a line stays one line
-        self.console = Console(stderr=as_json, width=None if sys.stdout.isatty() else 104)
-        self.messages = Console(stderr=True, width=None if sys.stderr.isatty() else 400)
 
     def add(self, methods: str, tasks: str, seeds: str) -> None:
         """Plan every pair and seed; a wrong name is an error at once."""
-        known = [task for task in card_names(TaskCard) if task not in find_suite(self.suite).without]
+        suite = self.card
+        able = suite.all_methods or card_names(ModelCard)
+        known = [task for task in suite.all_tasks or card_names(TaskCard) if task not in suite.without]
         faults: list[Impossible] = []
-        for method, task in product(names_of(methods, card_names(ModelCard)), names_of(tasks, known)):
+        for method, task in product(names_of(methods, able), names_of(tasks, known)):
             try:
-                made = [self._plan(method, task, seed) for seed in seeds_of(seeds)]
+                made = [
+                    self._plan(method, task, {**variant, **seed})
+                    for variant, seed in product(self.variants(), self.seeds(seeds))
+                ]
                 check_possible(made[0])
                 check_start(made[0], self.out)
             except Impossible as fault:
@@ -92,8 +73,8 @@ class Matrix:
                 raise faults[0]
             raise Impossible("none of these pairs can be", f"{self.impossible[0].title}: {self.impossible[0].wrong}")
 
-    def _plan(self, method: str, task: str, seed: Mapping[str, int]) -> Plan:
-        made = plan(method, task, suite=self.suite, typed={**self.typed, **seed})
+    def _plan(self, method: str, task: str, which: Mapping[str, Any]) -> Plan:
+        made = plan(method, task, suite=self.suite, typed={**self.typed, **which})
         if self.trains and not (made.recipe.steps or made.recipe.epochs):
             raise Misuse(
                 f"the suite {self.suite} has no training budget for {made.model.id} on {made.dataset.id}",
@@ -103,8 +84,6 @@ class Matrix:
 
     def carry_out(self) -> int:
         """Run all; print each result as it comes, and a table of all at the end; return the exit code."""
-        from vlbench.prepare import Options
-        from vlbench.run import run
         from vlbench.session import Made
 
         self._leave_out()
@@ -113,23 +92,34 @@ class Matrix:
             if len(self.plans) > 1:
                 head = f"── {number} of {len(self.plans)}: {planned.title}"
                 self.messages.print(head, style="dim", markup=False, highlight=False)
-            with LiveProgress(self.messages) as live:
-                options = Options(self.out, self.data, self.device, self.fresh, self.mirror, live.progress, live.say)
-                try:
-                    self._announce(planned)
-                    made.append(run(planned, options))
-                except BrokenPipeError:  # nobody reads our output any more
-                    raise
-                except Exception as error:  # whatever stops one run, the others are made
-                    if self.debug:
-                        raise
-                    fault = as_fault(error)
-                    self._skip(planned, fault)
-                    if fault.wrong == "stopped":
-                        break
-                    continue
+            try:
+                made.append(self._run(planned))
+            except Exception as error:  # whatever stops one run, the others are made
+                fault = self.fault_of(error)
+                self._skip(planned, fault)
+                if fault.wrong == "stopped":
+                    break
+                continue
             self._show(made[-1])
         return self._close(made)
+
+    def _run(self, planned: Plan) -> Any:
+        from vlbench.run import run
+
+        if planned.recipe.start == PRETRAINED:
+            planned = self._pretrained(planned)
+        with self.live() as options:
+            self._announce(planned)
+            return run(planned, options)
+
+    def _pretrained(self, planned: Plan) -> Plan:
+        """Make the pre-training a run begins from, where it is not there; return the run that does."""
+        recipe = planned.recipe
+        chain = Chain.of_run(planned, self.typed)
+        made = chain.carry_out(self)
+        typed = {**self.typed, "seed": recipe.seed, "start": f"run:{made[-1].record.id}"}
+        typed |= {"variant": recipe.variant} if recipe.variant else {}
+        return plan(planned.model.id, planned.task.id, suite=self.suite, typed=typed)
 
     def _leave_out(self) -> None:
         for left in self.impossible:
@@ -155,9 +145,7 @@ class Matrix:
         if isinstance(fault, BadData) and ("not here" in fault.wrong or "there is no file" in fault.wrong):
             todo = f"{todo}{'; ' if todo else ''}all that is missing: the same command with --dry-run"
         self.skipped.append(Skipped(planned.title, fault.wrong, todo, fault.code))
-        print(f"vlbench: {fault.wrong}", file=sys.stderr)
-        if todo:
-            print(f"  -> {todo}", file=sys.stderr)
+        self.tell(fault, todo)
 
     def _show(self, made: Any) -> None:
         from vlbench.report.published import find_published
@@ -195,6 +183,12 @@ class Matrix:
         from vlbench.report.render import terminal
 
         records = [one.record for one in made]
+        if self.card.variants:
+            from vlbench.report.studies import study
+            from vlbench.report.study_page import study_grid
+
+            self.console.print(study_grid(study(self.card, records)))
+            records = []
         methods = list(dict.fromkeys(record.method for record in records))
         for dataset in dict.fromkeys(record.dataset for record in records):
             tasks = [record.task for record in records if record.dataset == dataset]
@@ -221,13 +215,3 @@ class Matrix:
                         self.console.print(f"{head:>14}  {shown}", highlight=False, markup=False, soft_wrap=True)
                 self.console.print()
         return 3 if any(one["missing"] for one in plans) else 0
-
-
-def seeds_of(typed: str) -> list[dict[str, int]]:
-    """Read --seed: nothing, a number, or several as 0,1,2; Misuse where it is none of these."""
-    if not typed:
-        return [{}]
-    parts = [part.strip() for part in typed.split(",") if part.strip()]
-    if not all(part.isdigit() for part in parts):
-        raise Misuse(f"--seed wants whole numbers from 0 on, not '{typed}'", "one, or several as --seed 0,1,2")
-    return [{"seed": int(part)} for part in parts]

@@ -33,7 +33,8 @@ class Plan(NamedTuple):
         data = self.dataset.name
         of_several = len(self.task.datasets) > 1 or data.casefold() != self.task.name.casefold()
         asked = f"{self.task.id} ({data})" if of_several else self.task.id
-        return f"{self.model.name} on {asked}, seed {self.recipe.seed}"
+        which = f", {self.recipe.variant}" if self.recipe.variant else ""
+        return f"{self.model.name} on {asked}{which}, seed {self.recipe.seed}"
 
     @property
     def tokeniser(self) -> str:
@@ -95,6 +96,10 @@ def published_checkpoint(plan: Plan) -> Checkpoint | None:
     return next(iter(ordered), None)
 
 
+PRETRAINED = "pretrained"
+"""The start of a run that goes on from the suite's own pre-training of its method."""
+
+
 class Impossible(Fault):
     """A pair of method and task that cannot be, or cannot begin so; others of the same command can."""
 
@@ -122,6 +127,11 @@ def check_possible(plan: Plan) -> None:
     """Refuse, before anything is read, a form the method has no head for and a start that cannot answer or begin it."""
     method, task, size = plan.model.id, plan.task, plan.recipe.size
     check_form(plan)
+    if plan.recipe.start == PRETRAINED and not plan.model.pretrain:
+        raise Impossible(
+            f"{method} has no image-text pre-training: from the first step it is trained on the task",
+            f"train from scratch: vlbench run {method} {task.id} --start scratch",
+        )
     if not from_published(plan):
         return
     found = published_checkpoint(plan)
@@ -270,6 +280,8 @@ def plan(method: str, task: str, *, suite: str = "quick", typed: Mapping[str, An
     budget += [(suite_file, suite_card.tasks.get(name, {})) for name in asked]
     budget.append((suite_file, suite_card.methods.get(model_card.id, {})))
     budget += [(suite_file, suite_card.pairs.get(f"{model_card.id}/{name}", {})) for name in asked]
+    if variant := suite_card.variants.get(str(typed.get("variant", ""))):
+        budget.append((suite_file, variant.run))
     budget += _size_of_start(model_card, typed, _last("size", budget))
     size, start = (_last(key, [*budget, ("typed", typed)]) for key in ("size", "start"))
     budget += _words_of_start(model_card, dataset_card, start, size)
@@ -279,6 +291,7 @@ def plan(method: str, task: str, *, suite: str = "quick", typed: Mapping[str, An
     if recipe.size not in model_card.sizes:
         known = nearest(recipe.size, list(model_card.sizes))
         raise Misuse(f"{model_card.id} has no size '{recipe.size}'; {known}", f"see: vlbench show {model_card.id}")
+    model_card = model_card.with_changes(recipe.size, recipe.changes)
     return Plan(model_card, task_card, dataset_card, suite_card, recipe, origins)
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from accelerate import Accelerator
 
 from vlbench.cards import CorpusCard
-from vlbench.catalog import find
+from vlbench.catalog import find_corpus
 from vlbench.corpora.feed import CorpusFeed, Lost
 from vlbench.corpora.images import CorpusPixels, CorpusRegions
 from vlbench.corpora.mixture import Mixture
@@ -77,7 +77,7 @@ def open_corpora(plan: Plan, options: Options, folder: Path) -> OpenedCorpora:
     """Open a stage's corpora, their images as the method sees them, and its words."""
     recipe = plan.recipe
     named = [_named(text) for text in recipe.corpora]
-    cards = tuple(open_made(find(CorpusCard, name), options.data, progress=options.progress) for name, _ in named)
+    cards = tuple(open_made(find_corpus(name), options.data, progress=options.progress) for name, _ in named)
     parts = [open_corpus(card, options.data, progress=options.progress) for card in cards]
     mixture = Mixture([(corpus, times) for corpus, (_, times) in zip(parts, named, strict=True)])
     words = _open_words(plan, mixture, cards, options, folder)

@@ -7,9 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from vlbench.cards import Checkpoint
-from vlbench.made import placed
+from vlbench.made import placed, time_to_make
 from vlbench.paths import card_folder
-from vlbench.plan import ANSWER_LIST, Plan, answer_list_of, from_published, published_checkpoint, trains, where_to_get
+from vlbench.plan import (
+    ANSWER_LIST,
+    PRETRAINED,
+    Plan,
+    answer_list_of,
+    from_published,
+    published_checkpoint,
+    trains,
+    where_to_get,
+)
 from vlbench.plugins import load_code
 from vlbench.record import RunRecord, find_records, read_record
 from vlbench.runfolder import find_run
@@ -28,7 +37,8 @@ def preview(plan: Plan, data: Path, out: Path) -> dict[str, Any]:
     training = sum(_count(task, split, missing) for split in plan.recipe.train_splits) if trains(plan) else 0
     asked = sum(_count(task, split, missing) for split in plan.recipe.evaluate_splits)
     missing = _missing_files(plan, task) or missing  # all that is not here, else what is wrong with what is
-    unmade = bool(plan.dataset.made) and not (data / plan.dataset.folder).is_dir()
+    size = plan.dataset.made
+    unmade = bool(size) and not (data / plan.dataset.folder).is_dir()
     if unmade:
         missing = []
     limit = plan.recipe.limit
@@ -46,7 +56,7 @@ def preview(plan: Plan, data: Path, out: Path) -> dict[str, Any]:
         "memory": _size(like.throughput.peak_memory_bytes if like else None),
         "disk": _size(like.parameters * 16 if like else None),
         "folder": str(out / plan.folder_stem),
-        **({"first": f"the made-up world is made (size {plan.dataset.made}, about a minute)"} if unmade else {}),
+        **({"first": f"the made-up world is made (size {size}, {time_to_make(size)})"} if unmade else {}),
         "missing": missing,
     }
 
@@ -68,7 +78,7 @@ def _missing_files(plan: Plan, task: Task) -> list[str]:
 
 def _missing_checkpoint(plan: Plan, data: Path, out: Path) -> list[str]:
     start = plan.recipe.start
-    if start == "scratch":
+    if start in ("scratch", PRETRAINED):
         return []
     if start.startswith("run:"):
         find_run(start.removeprefix("run:"), out)  # says so itself where there is none

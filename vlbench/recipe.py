@@ -17,6 +17,8 @@ from vlbench.types import Misuse, nearest
 
 RUNNING = frozenset({"log_every", "save_every", "workers", "precision", "compile", "accumulate", "evaluate_batch"})
 """Keys that say how a run is made, not what it is."""
+ADDED = frozenset({"variant", "corpus_share", "changes"})
+"""Keys that recipes did not have from the first: at their default they change the name of no run."""
 
 
 class Recipe(BaseModel):
@@ -30,7 +32,9 @@ class Recipe(BaseModel):
     suite: str = Field("quick", description="suite the run belongs to")
     size: str = Field("base", description="named size on the method's card")
     start: str = Field(
-        "published", description="scratch, published (or a checkpoint by its name on the card), run:ID or a file"
+        "published",
+        description="scratch, pretrained (by the suite's own pre-training, made first where it is not there), "
+        "published (or a checkpoint by its name on the card), run:ID or a file",
     )
     seed: int = Field(0, ge=0, lt=2**32, description="initial weights, order of examples, dropout")
     limit: int = Field(0, ge=0, description="use only the first N examples of each split; 0 = all")
@@ -40,7 +44,14 @@ class Recipe(BaseModel):
         ("prior", "question-only", "image-shuffled", "text-shuffled"),
         description="baselines that show what the model looks at, as far as the task has them",
     )
-    corpora: tuple[str, ...] = Field((), description="of pre-training; NAME*2 is passed over twice in an epoch")
+    variant: str = Field("", description="of a suite that compares several, the one this run is")
+    changes: dict[str, bool | int | float | str] = Field(
+        {}, description="numbers of the model that are other than its size's on the card, as layers:2,width:64"
+    )
+    corpora: tuple[str, ...] = Field(
+        (), description="of pre-training: cards, or files of cards; NAME*2 is passed over twice in an epoch"
+    )
+    corpus_share: float = Field(1.0, gt=0, le=1, description="share of the corpora's examples that is used, by seed")
     stage: str = Field("", description="of the method's pre-training, where it has several")
     losses: dict[str, float] = Field({}, description="pre-training objectives and their weights, as a:1,b:0.5")
     scorer: str = Field("", description="version of the scorer; empty = the task's official one")
@@ -90,8 +101,15 @@ class Recipe(BaseModel):
 
     def digest(self) -> str:
         """Name the recipe by its content: 8 hex digits, the same on every machine."""
-        text = json.dumps(self.model_dump(mode="json", exclude={"log_every", "save_every"}), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:8]
+        values = {key: value for key, value in self.named().items() if key not in ("log_every", "save_every")}
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
+
+    def named(self) -> dict[str, Any]:
+        """Return the values that make up a run's name: all but those of later keys that are at their default."""
+        usual = {key: Recipe.model_fields[key].default for key in ADDED}
+        plain = self.model_dump()
+        return {key: value for key, value in self.model_dump(mode="json").items()
+                if key not in usual or plain[key] != usual[key]}  # fmt: skip
 
 
 Layer = tuple[str, Mapping[str, Any]]
@@ -155,7 +173,15 @@ def parse_setting(text: str) -> tuple[str, Any]:
         raise Misuse(f"--set: '{key}' is not a recipe key; {nearest(key, list(Recipe.model_fields))}", KEYS)
     if "dict" in str(Recipe.model_fields[key].annotation):
         pairs = (part.partition(":") for part in value.split(",") if part)
-        return key, {name.strip(): weight for name, _, weight in pairs}
+        return key, {name.strip(): _plain(weight) for name, _, weight in pairs}
     if "tuple" in str(Recipe.model_fields[key].annotation):
         return key, tuple(part for part in value.split(",") if part)
     return key, value
+
+
+def _plain(text: str) -> Any:
+    """Read a number, true or false; anything else is text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

@@ -112,7 +112,7 @@ class RunRecord(_Part):
         found = self.model_dump(mode="json", exclude=loose)
         if not self.losses:  # records from before there were any keep their fingerprints
             found.pop("losses")
-        return found
+        return {**found, "recipe": self.recipe.named()}
 
     def sealed(self) -> RunRecord:
         """Return the record with its fingerprint filled in."""

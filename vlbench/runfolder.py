@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from vlbench import __version__
 from vlbench.paths import make_folder, write_text
-from vlbench.plan import Plan, WrongStart, from_published, recipe_text
+from vlbench.plan import PRETRAINED, Plan, WrongStart, from_published, recipe_text
 from vlbench.record import Code, RunRecord, find_records, read_record
 from vlbench.types import BadData, Fault, Misuse, nearest
 
@@ -128,7 +128,7 @@ def find_run(name: str, out: Path) -> Path:
 def check_start(plan: Plan, out: Path) -> None:
     """Refuse, before anything is read, a start that is nothing, or a run whose weights are no start for this plan."""
     start = plan.recipe.start
-    if start == "scratch" or from_published(plan):
+    if start in ("scratch", PRETRAINED) or from_published(plan):
         return
     if start.startswith("run:"):
         _check_earlier(plan, find_run(start.removeprefix("run:"), out))
@@ -148,6 +148,12 @@ def _check_earlier(plan: Plan, folder: Path) -> None:
         raise WrongStart(
             f"{plan.model.id} at size {size} cannot start from {folder}: that is a run at size {earlier.size}",
             f"type --size {earlier.size}, or choose a run at size {size}: vlbench list runs",
+        )
+    if earlier.recipe.changes != plan.recipe.changes:
+        now = ",".join(f"{name}:{json.dumps(value)}" for name, value in earlier.recipe.changes.items())
+        raise WrongStart(
+            f"{plan.model.id} cannot start from {folder}: that run had other numbers in its size ({now or 'none'})",
+            f"type --set changes={now}",
         )
     if (words := earlier.recipe.tokeniser) and words != plan.tokeniser:
         raise WrongStart(
@@ -175,7 +181,7 @@ def _no_start(plan: Plan, out: Path) -> Fault:
         hint = f"; did you mean '{path.parent / close[0]}'?" if close else ""
         todo = f"put it there, or see what {plan.model.id} can start from: vlbench show {plan.model.id}"
         return BadData(f"there is no checkpoint {start}{hint}", todo)
-    names = ["scratch", "published", *(checkpoint.name for checkpoint in plan.model.checkpoint)]
+    names = ["scratch", PRETRAINED, "published", *(checkpoint.name for checkpoint in plan.model.checkpoint)]
     hint = nearest(start, [*names, *(f"run:{record.parent.name}" for record in find_records(out))])
     if not hint.startswith("did you mean"):
         hint = nearest(start, list(dict.fromkeys(names)))  # runs are many, and their names all alike

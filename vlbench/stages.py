@@ -7,6 +7,7 @@ folders, records and starts are those of all runs.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from vlbench.cards import DatasetCard, ModelCard, TaskCard
@@ -19,18 +20,32 @@ TASK = "pretraining"
 _NONE = "from the first step it is trained on the task"
 
 
-def plan_stage(method: str, stage: str, *, suite: str = "quick", typed: Mapping[str, Any] | None = None) -> Plan:
-    """Resolve one stage of a method's pre-training; Misuse for a wrong name, or where there is no such stage."""
+def plan_stage(
+    method: str,
+    stage: str,
+    *,
+    suite: str = "quick",
+    typed: Mapping[str, Any] | None = None,
+    usual: Mapping[str, Any] | None = None,
+) -> Plan:
+    """Resolve one stage of a method's pre-training; Misuse for a wrong name, or where there is no such stage.
+
+    ``usual``: values that hold where the suite says nothing else, such as the seed of the run that begins from it.
+    """
+    typed = dict(typed or {})
     model, suite_card = find_model(method), find_suite(suite)
     values = _stage(model, stage)
+    variant = suite_card.variants.get(str(typed.pop("variant", "")))
     names = {"model": method, "task": TASK, "suite": suite_card.id, "stage": stage}
     here, there = origin(model.path), origin(suite_card.path)
     layers: list[Layer] = [
         ("pre-training", {"start": "scratch", "evaluate_splits": (), "controls": ()}),
         (here, values),
     ]
+    layers += [("the run", usual or {})]
     layers += [(there, suite_card.pretrain.get(name, {})) for name in _groups(model.id, stage)]
-    recipe, origins = resolve([*layers, ("typed", {**(typed or {}), **names})])
+    layers += [(there, variant.pretrain)] if variant else []
+    recipe, origins = resolve([*layers, ("typed", {**typed, **names})])
     if recipe.size not in model.sizes:
         known = nearest(recipe.size, list(model.sizes))
         raise Misuse(f"{model.id} has no size '{recipe.size}'; {known}", f"see: vlbench show {model.id}")
@@ -41,8 +56,10 @@ def plan_stage(method: str, stage: str, *, suite: str = "quick", typed: Mapping[
         if objectives and name not in objectives:
             close = nearest(name, sorted(objectives))
             raise Misuse(f"{model.id} has no objective '{name}'; {close}", "as in: --set losses=a:1,b:0.5")
-    recipe = recipe.model_copy(update={"dataset": "+".join(recipe.corpora)})
-    return Plan(model, _task(model, stage), _dataset(recipe.dataset), suite_card, recipe, origins)
+    recipe = recipe.model_copy(update={"dataset": "+".join(Path(name).parent.name if name.endswith(".toml") else name
+                                                           for name in recipe.corpora)})  # fmt: skip
+    changed = model.with_changes(recipe.size, recipe.changes)
+    return Plan(changed, _task(model, stage), _dataset(recipe.dataset), suite_card, recipe, origins)
 
 
 def stages_of(method: str, typed: Sequence[str] = ()) -> list[str]:

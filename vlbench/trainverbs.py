@@ -47,8 +47,9 @@ def pretrain(
 ) -> None:
     """Pre-train METHODS as the suite says; go on with: vlbench run METHOD TASK --start run:ID."""
     from vlbench.chain import Chains
+    from vlbench.several import Setting
 
     typed = typed_values(size=size, start=start, settings=settings)
-    chains = Chains(suite, typed, data, out, device, fresh=fresh, mirror=not no_mlflow, as_json=as_json, debug=debug)
+    chains = Chains(Setting(suite, typed, data, out, device, fresh, not no_mlflow, as_json, debug))
     chains.add(methods, listed(stage) if stage else [], seed)
     finish(chains.preview() if dry_run else chains.carry_out())

@@ -134,22 +134,28 @@ def bench(
 def report(
     out: Out = None,
     into: Annotated[Path, typer.Option("--into", help="folder of the leaderboards")] = Path("reports/leaderboards"),
+    studies: Annotated[Path, typer.Option("--studies", help="folder of the studies")] = Path("reports/studies"),
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Write a leaderboard for each task and data set, from the records that ship with vlbench and own runs."""
+    """Write a leaderboard for each task and data set, and what suites that compare variants found out.
+
+    From the records that ship with vlbench, and with --out those of own runs.
+    """
     from vlbench.paths import runs_root
     from vlbench.report.compare import collect, write_leaderboards
+    from vlbench.report.study_page import write_studies
 
     # own runs only where asked for: a checked-in leaderboard holds what the checked-in records say
     found = collect(runs_root(out) if out else Path(os.devnull))
     for line in found.warnings:
         print(f"vlbench: {line}", file=sys.stderr)
     written = [str(path) for path in write_leaderboards(found.records, into)]
+    compared = [str(path) for path in write_studies(found.records, studies)]
     if as_json:
-        print_json({"leaderboards": written})
+        print_json({"leaderboards": written, "studies": compared})
     else:
-        print("\n".join(written) or "no record to make a leaderboard of")
+        print("\n".join([*written, *compared]) or "no record to make a leaderboard of")
 
 
 @app.command()

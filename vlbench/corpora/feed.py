@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
-import torch
-from torch.utils.data import DataLoader, Dataset
 
 from vlbench.corpora.images import BrokenImages
 from vlbench.corpora.order import Permutation
-from vlbench.data.batches import Collator, Share
+from vlbench.data.batches import Collator, Share, ahead
 from vlbench.recipe import Recipe
 from vlbench.types import BadData, Batch, Example
+
+_PART = 2**31
+"""The draw that a part of the corpora is of; no epoch has this number."""
 
 
 class Numbered(Protocol):
@@ -52,24 +54,17 @@ class CorpusFeed:
     ) -> None:
         self.examples, self.collate, self.recipe = examples, collate, recipe
         self.share, self.texts_alone, self.tell = share or Share(), texts_alone, tell
-        self.count = min(len(examples), recipe.limit or len(examples))
+        self.count = min(math.ceil(len(examples) * recipe.corpus_share), recipe.limit or len(examples))
+        # a part of the corpora is drawn once, for all epochs, and with the seed of the order
+        part = recipe.corpus_share < 1
+        self.drawn = Permutation(len(examples), recipe.seed, _PART) if part and len(examples) else None
         if not self.count:
             raise BadData("the corpora hold no example", "see what is here: vlbench data list")
         self.per_epoch = -(-self.count // recipe.batch)
 
     def steps(self, first: int, last: int) -> Iterator[Sequence[Batch]]:
         """Yield the parts of each step's batch, from step ``first`` to before ``last``."""
-        workers = self.recipe.workers
-        loader = DataLoader(
-            _Steps(self),
-            batch_size=None,
-            sampler=range(first, last),
-            num_workers=workers,
-            prefetch_factor=4 if workers else None,
-            pin_memory=torch.cuda.is_available(),
-            generator=torch.Generator(),  # else it draws from the one of dropout, once more whenever a run goes on
-        )
-        for parts, lost in loader:
+        for parts, lost in ahead(self.parts, first, last, self.recipe.workers):
             for one in lost:
                 self.tell(one)
             yield parts
@@ -85,6 +80,7 @@ class CorpusFeed:
         first = place * self.recipe.batch
         places = np.arange(first, min(first + self.recipe.batch, self.count))
         numbers = Permutation(self.count, self.recipe.seed, epoch)[places][self.share.process :: self.share.processes]
+        numbers = numbers if self.drawn is None else self.drawn[numbers]
         cut = [part for part in np.array_split(numbers, self.recipe.accumulate) if len(part)]
         made = [self._batch([self._example(int(number), epoch) for number in part], epoch) for part in cut]
         batches = [batch for batch, _ in made if batch is not None]
@@ -103,13 +99,3 @@ class CorpusFeed:
             gone = tuple(one.id for one in examples if not broken.keys.isdisjoint(one.images))
             whole = [one for one in examples if broken.keys.isdisjoint(one.images)]
             return (self.collate(whole, epoch) if whole else None), [Lost(gone, broken.wrong)]
-
-
-class _Steps(Dataset[tuple[list[Batch], list[Lost]]]):
-    """The steps of a feed as a map-style data set, so that worker processes can build them ahead."""
-
-    def __init__(self, feed: CorpusFeed) -> None:
-        self.feed = feed
-
-    def __getitem__(self, step: int) -> tuple[list[Batch], list[Lost]]:
-        return self.feed.parts(step)

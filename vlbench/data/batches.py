@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +20,8 @@ from vlbench.recipe import Recipe
 from vlbench.types import Batch, Example, Fault, Image, Text
 
 Order = NDArray[np.int64]
+Built = TypeVar("Built")
+"""What is built for a step."""
 
 
 class LoadsImages(Protocol):
@@ -170,17 +172,7 @@ class Feed:
 
     def steps(self, first: int, last: int) -> Iterator[Sequence[Batch]]:
         """Yield the parts of each step's batch, from step ``first`` to before ``last``."""
-        workers = self.recipe.workers
-        loader = DataLoader(
-            _Steps(self),
-            batch_size=None,
-            sampler=range(first, last),
-            num_workers=workers,
-            prefetch_factor=4 if workers else None,
-            pin_memory=torch.cuda.is_available(),
-            generator=torch.Generator(),  # else it draws from the one of dropout, once more whenever a run goes on
-        )
-        yield from loader
+        yield from ahead(self.parts, first, last, self.recipe.workers)
 
     def examples_until(self, step: int) -> int:
         """Count the examples seen before a step."""
@@ -213,14 +205,27 @@ class Feed:
         return [self.collate([self.examples[number] for number in part], epoch) for part in cut]
 
 
-class _Steps(Dataset[list[Batch]]):
-    """The steps of a feed as a map-style data set, so that worker processes can build them ahead."""
+def ahead(build: Callable[[int], Built], first: int, last: int, workers: int) -> Iterator[Built]:
+    """Yield what is built for each step, in order; ``workers`` processes build ahead of the one that trains."""
+    yield from DataLoader(
+        _Steps(build),
+        batch_size=None,
+        sampler=range(first, last),
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),  # else it draws from the one of dropout, once more whenever a run goes on
+    )
 
-    def __init__(self, feed: Feed) -> None:
-        self.feed = feed
 
-    def __getitem__(self, step: int) -> list[Batch]:
-        return self.feed.parts(step)
+class _Steps(Dataset[Built]):
+    """Steps as a map-style data set, so that worker processes can build them."""
+
+    def __init__(self, build: Callable[[int], Built]) -> None:
+        self.build = build
+
+    def __getitem__(self, step: int) -> Built:
+        return self.build(step)
 
 
 def in_order(

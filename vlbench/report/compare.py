@@ -69,6 +69,11 @@ def collect(runs_root: Path) -> Collected:
     return Collected(list(records.values()), warnings)
 
 
+def leading(records: Iterable[RunRecord]) -> list[RunRecord]:
+    """Choose the records that leaderboards are of: pre-training answers nothing, variants stand in their study."""
+    return [record for record in records if record.kind != "pretrain" and not record.recipe.variant]
+
+
 def compare(
     tasks: Sequence[str] = (),
     methods: Sequence[str] = (),
@@ -81,6 +86,7 @@ def compare(
     Methods are named by card or as published; splits by the card's name or the published one.
     """
     records, broken = collect(runs_root)
+    records = leading(records)
     _check_names(tasks, methods, dataset, records)
     known = published_names()
     wanted = {name.casefold() for name in methods}
@@ -158,7 +164,7 @@ def under(tables: Iterable[Table], limits: Iterable[Limit]) -> list[Under]:
 
 def write_leaderboards(records: Iterable[RunRecord], folder: Path) -> list[Path]:
     """Write ``<task>-<dataset>.md`` for all that is run or published, and an overview; same input, same bytes."""
-    known, written = list(records), []
+    known, written = leading(records), []
     every: list[Table] = []
     published = find_published(ablations=False)
     for task, dataset in _pairs(known):

@@ -1,0 +1,156 @@
+"""Suites that compare variants, and runs that begin from the suite's own pre-training."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vlbench.world import Counts, make_world
+
+TINY = Counts(train=60, val=30, test=30, unseen=30, sets=8, tested_sets=4)
+PLAIN = ("--no-mlflow", "--json")
+FEW = ("--set", "batch=8", *PLAIN, "--limit", 24)
+Command = Callable[..., Any]
+SUITE = """
+about = "with and without"
+all_methods = ["albef"]
+all_tasks = ["retrieval"]
+seeds = [0, 1]
+against = "scratch"
+[datasets]
+retrieval = "world"
+[variants.scratch]
+about = "from nothing"
+run = { start = "scratch" }
+[variants.begun]
+about = "from pre-training"
+[variants.unmatched]
+about = "without matching"
+pretrain = { losses = { contrastive = 1.0, masked_lm = 1.0 } }
+[all]
+size = "mini"
+start = "pretrained"
+steps = 2
+dropout = 0.0
+image_size = 0
+[pretrain.all]
+size = "mini"
+seed = 5
+corpora = ["world"]
+steps = 2
+batch = 8
+dropout = 0.0
+image_size = 0
+"""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with a tiny world where a small one would be; do not write in it."""
+    root = tmp_path_factory.mktemp("data")
+    make_world(root / "world" / "small", size=TINY)
+    return root
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> Path:
+    path = tmp_path / "compared.toml"
+    path.write_text(SUITE)
+    return path
+
+
+def test_every_variant_runs_with_every_seed_from_what_it_shares(
+    command: Command, made: Path, suite: Path, tmp_path: Path
+) -> None:
+    typed = ("run", "all", "all", "--suite", suite, "--data", made, "--out", tmp_path / "runs", *FEW)
+    done = command(*typed)
+    runs = json.loads(done.out)["runs"]
+    which = [(run["recipe"]["variant"], run["seed"]) for run in runs]
+    assert sorted(which) == sorted((name, seed) for name in ("scratch", "begun", "unmatched") for seed in (0, 1))
+    records = [json.loads(path.read_text()) for path in (tmp_path / "runs").rglob("record.json")]
+    begun = {one["id"]: one for one in records if one["kind"] == "pretrain"}
+    assert sorted(tuple(sorted(one["recipe"]["losses"])) for one in begun.values()) == [
+        ("contrastive", "masked_lm"),
+        ("contrastive", "masked_lm", "matching"),
+    ]  # one a variant, shared by the seeds: the suite says which seed it has
+    assert {one["seed"] for one in begun.values()} == {5}
+    for run in runs:
+        start = run["recipe"]["start"]
+        if run["recipe"]["variant"] == "scratch":
+            assert start == "scratch"
+        else:
+            lost = "matching" not in begun[start.removeprefix("run:")]["recipe"]["losses"]
+            assert lost is (run["recipe"]["variant"] == "unmatched")
+    again = json.loads(command(*typed).out)["runs"]
+    assert [run["id"] for run in again] == [run["id"] for run in runs]
+    shown = command(*(word for word in typed if word != "--json"))
+    assert "unmatched" in shown.out
+
+
+def test_one_variant_is_run_where_it_is_named(command: Command, made: Path, suite: Path, tmp_path: Path) -> None:
+    typed = ("--suite", suite, "--data", made, "--out", tmp_path / "runs", "--seed", "3", *FEW)
+    (run,) = json.loads(command("run", "all", "all", *typed, "--set", "variant=scratch").out)["runs"]
+    assert (run["recipe"]["variant"], run["seed"]) == ("scratch", 3)
+    command("run", "all", "all", *typed, "--set", "variant=scrach").refused(2, "did you mean 'scratch'?")
+
+
+def test_pretrain_makes_what_the_runs_of_a_suite_begin_from(
+    command: Command, made: Path, suite: Path, tmp_path: Path
+) -> None:
+    place = ("--suite", suite, "--data", made, "--out", tmp_path / "runs", "--no-mlflow", "--json")
+    stages = json.loads(command("pretrain", "all", *place).out)["runs"]
+    assert len(stages) == 2
+    command("run", "all", "all", *place, "--set", "batch=8", "--limit", 24)
+    records = [json.loads(path.read_text()) for path in (tmp_path / "runs").rglob("record.json")]
+    assert {one["id"] for one in records if one["kind"] == "pretrain"} == {one["id"] for one in stages}
+
+
+def test_a_method_without_pretraining_cannot_begin_from_it(command: Command, made: Path) -> None:
+    typed = ("--data", made, "--start", "pretrained", "--dataset", "world", *FEW)
+    command("run", "mcan", "gqa", *typed).refused(1, "has no image-text pre-training")
+
+
+def test_other_numbers_of_a_size_are_named_and_must_agree(command: Command, made: Path, tmp_path: Path) -> None:
+    place = (
+        "--data",
+        made,
+        "--out",
+        tmp_path / "runs",
+        "--set",
+        "steps=2",
+        "--set",
+        "batch=8",
+        "--no-mlflow",
+        "--json",
+    )
+    other = ("--set", "changes=cross_layers:1,text_layers:1")
+    (stage,) = json.loads(command("pretrain", "lxmert", *place, *other).out)["runs"]
+    (usual,) = json.loads(command("pretrain", "lxmert", *place).out)["runs"]
+    assert stage["recipe"]["changes"] == {"cross_layers": 1, "text_layers": 1}
+    assert stage["parameters"] < usual["parameters"]
+    assert "changes" in usual["recipe"]
+    start = ("run", "lxmert", "gqa", "--dataset", "world", "--start", f"run:{stage['id']}", *place, "--limit", 8)
+    command(*start).refused(2, "that run had other numbers in its size", "changes=cross_layers:1,text_layers:1")
+    (run,) = json.loads(command(*start, *other).out)["runs"]
+    assert run["recipe"]["changes"] == stage["recipe"]["changes"]
+    command("pretrain", "lxmert", *place, "--set", "changes=crossed_layers:1").refused(1, "crossed_layers")
+
+
+def test_a_share_of_the_corpora_is_the_same_in_every_epoch(command: Command, made: Path, tmp_path: Path) -> None:
+    typed = ("pretrain", "coca", "--data", made, "--set", "epochs=2", "--set", "batch=8", "--no-mlflow", "--json")
+    (part,) = json.loads(command(*typed, "--set", "corpus_share=0.25").out)["runs"]
+    (whole,) = json.loads(command(*typed).out)["runs"]
+    assert part["examples_seen"] * 4 == whole["examples_seen"]
+    assert part["basis"] == whole["basis"]
+
+
+def test_keys_that_came_later_change_no_name() -> None:
+    from vlbench.recipe import Recipe
+
+    plain = Recipe(model="a", task="b")
+    assert not {"variant", "changes", "corpus_share"} & set(plain.named())
+    assert plain.digest() != plain.model_copy(update={"variant": "other"}).digest()

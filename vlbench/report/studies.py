@@ -1,0 +1,119 @@
+"""What a suite that compares variants found out: its runs by method and variant, over seeds. Nothing here prints.
+
+Every difference is taken between runs of one method, task and seed, which differ in nothing but the variant; its
+interval is that of the mean of such differences over the seeds (Student's t).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from statistics import fmean
+from typing import NamedTuple
+
+from vlbench.cards import SuiteCard
+from vlbench.metrics.intervals import Estimate, seeds_interval
+from vlbench.record import RunRecord
+
+
+class Subject(NamedTuple):
+    """What was asked: numbers of two subjects are never compared."""
+
+    task: str
+    dataset: str
+    split: str
+    metric: str
+    trained: bool
+    """Whether it was trained on the task, or answers as it was pre-trained (zero-shot)."""
+
+    @property
+    def title(self) -> str:
+        """Name it for people."""
+        return f"{self.task}{'' if self.trained else ', zero-shot'}"
+
+
+class Outcome(NamedTuple):
+    """One variant of one method on one subject."""
+
+    method: str
+    variant: str
+    value: Estimate
+    """Over the seeds, in percent."""
+    ahead: Estimate | None
+    """Of the variant that it is set against, the same seeds on both sides; None for that one itself."""
+    seeds: tuple[int, ...]
+    minutes: float
+    runs: tuple[str, ...]
+
+    @property
+    def verdict(self) -> str:
+        """Say whether it is ahead or behind without doubt."""
+        if self.ahead is None or self.ahead.low is None or self.ahead.high is None:
+            return "-"
+        return "ahead" if self.ahead.low > 0 else "behind" if self.ahead.high < 0 else "unclear"
+
+
+class Study(NamedTuple):
+    """All that a suite's runs found out."""
+
+    suite: SuiteCard
+    outcomes: dict[Subject, list[Outcome]]
+    pretraining: list[RunRecord]
+    """What its runs begin from."""
+
+    def tally(self) -> dict[str, int]:
+        """Count the verdicts."""
+        found = [one.verdict for some in self.outcomes.values() for one in some if one.ahead]
+        return {verdict: found.count(verdict) for verdict in ("ahead", "unclear", "behind", "-")}
+
+
+def study(suite: SuiteCard, records: Iterable[RunRecord]) -> Study:
+    """Gather a suite's runs by subject, method and variant; of several runs of one seed the last counts."""
+    own = sorted((one for one in records if one.suite == suite.id), key=lambda one: (one.started, one.id))
+    runs: dict[Subject, dict[str, dict[str, dict[int, RunRecord]]]] = {}
+    for record in own:
+        if record.main is None or record.recipe.variant not in suite.variants or record.basis == "smoke":
+            continue
+        split, metric, _ = record.main
+        subject = Subject(record.task, record.dataset, split, metric, record.kind == "finetune")
+        by_method = runs.setdefault(subject, {}).setdefault(record.method, {})
+        by_method.setdefault(record.recipe.variant, {})[record.seed] = record
+    outcomes = {
+        subject: [one for method in sorted(methods) for one in _outcomes(suite, method, methods[method])]
+        for subject, methods in sorted(runs.items())
+    }
+    begun = {one.recipe.start.removeprefix("run:") for one in own}
+    return Study(suite, outcomes, _begun_from(own, begun))
+
+
+def _begun_from(own: Sequence[RunRecord], begun: set[str]) -> list[RunRecord]:
+    """List the pre-trainings that some run begins from, and those these begin from in turn."""
+    found = [one for one in own if one.kind == "pretrain" and one.id in begun]
+    return sorted(found, key=lambda one: (one.method, one.recipe.stage, one.id))
+
+
+def _outcomes(suite: SuiteCard, method: str, variants: dict[str, dict[int, RunRecord]]) -> list[Outcome]:
+    against = variants.get(suite.against, {})
+    return [
+        _outcome(method, name, variants[name], {} if name == suite.against else against)
+        for name in suite.variants
+        if name in variants
+    ]
+
+
+def _outcome(method: str, variant: str, runs: dict[int, RunRecord], against: dict[int, RunRecord]) -> Outcome:
+    values = {seed: _value(record) for seed, record in sorted(runs.items())}
+    pairs = [values[seed] - _value(against[seed]) for seed in values if seed in against]
+    return Outcome(
+        method,
+        variant,
+        seeds_interval(list(values.values())),
+        seeds_interval(pairs) if pairs else None,
+        tuple(values),
+        fmean(record.seconds for record in runs.values()) / 60,
+        tuple(record.id for record in runs.values()),
+    )
+
+
+def _value(record: RunRecord) -> float:
+    assert record.main is not None  # study() leaves out those without
+    return record.main[2].value

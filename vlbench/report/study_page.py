@@ -1,0 +1,138 @@
+"""The page of a study, and its table for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vlbench.cards import SuiteCard
+from vlbench.catalog import cards
+from vlbench.metrics.intervals import Estimate
+from vlbench.paths import write_text
+from vlbench.record import RunRecord
+from vlbench.report.columns import Column, interval, number, signed
+from vlbench.report.render import escape, from_template, grid, markdown_grid
+from vlbench.report.studies import Outcome, Study, Subject, study
+
+if TYPE_CHECKING:
+    from rich.table import Table as Grid
+
+_TOLD = {"ahead": "clearly ahead", "unclear": "not clear", "behind": "clearly behind", "-": "of one seed only"}
+Line = tuple[str, str, dict[Subject, Outcome]]
+"""A method, a variant, and how it did on each subject."""
+
+
+def write_studies(records: Iterable[RunRecord], folder: Path) -> list[Path]:
+    """Write ``SUITE.md`` for every suite that compares variants and has runs; same input, same bytes."""
+    known, written = list(records), []
+    for suite in cards(SuiteCard):
+        if suite.variants and (found := study(suite, known)).outcomes:
+            write_text(folder / f"{suite.id}.md", study_page(found))
+            written.append(folder / f"{suite.id}.md")
+    return written
+
+
+def study_page(found: Study) -> str:
+    """Write a study as a page of Markdown."""
+    suite, tally = found.suite, found.tally()
+    told = {
+        "ahead": "clearly ahead",
+        "unclear": "not clear",
+        "behind": "clearly behind",
+        "-": "of one seed, no interval",
+    }
+    counted = [f"{count} {told[verdict]}" for verdict, count in tally.items() if count]
+    return from_template(
+        "study.md.j2",
+        {
+            "title": escape(suite.about),
+            "suite": suite.id,
+            "claims": [escape(claim) for claim in suite.claims],
+            "variants": [(name, escape(one.about)) for name, one in suite.variants.items()],
+            "against": suite.against,
+            "tally": ", ".join(counted),
+            "summary": _markdown(_summary_columns(found), _lines(found)),
+            "details": [
+                (_heading(subject), _markdown(_columns(found), some)) for subject, some in found.outcomes.items()
+            ],
+            "pretraining": _markdown(_PRETRAINING, found.pretraining) if found.pretraining else "",
+        },
+    )
+
+
+def study_grid(found: Study) -> Grid:
+    """Lay the differences out for a terminal, a line a method and variant."""
+    columns, lines = _summary_columns(found), _lines(found)
+    return grid(columns, [[column.cell(line) for column in columns] for line in lines])
+
+
+def _markdown(columns: Sequence[Column], rows: Iterable[object]) -> str:
+    return markdown_grid(columns, [[column.cell(row) for column in columns] for row in rows])
+
+
+def _heading(subject: Subject) -> str:
+    return escape(f"{subject.title} ({subject.dataset}, {subject.split}, {subject.metric})")
+
+
+def _lines(found: Study) -> list[Line]:
+    """Gather what stands beside each other; the variant all are set against has no line where others have."""
+    lines: dict[tuple[str, str], dict[Subject, Outcome]] = {}
+    for subject, some in found.outcomes.items():
+        for one in some:
+            if one.ahead or not found.suite.against:
+                lines.setdefault((one.method, one.variant), {})[subject] = one
+    return [(method, variant, of) for (method, variant), of in sorted(lines.items())]
+
+
+def _summary_columns(found: Study) -> list[Column]:
+    return [
+        Column("method", lambda line: line[0], False),
+        Column("variant", lambda line: line[1], False),
+        *(Column(subject.title, partial(_cell, subject)) for subject in found.outcomes),
+    ]
+
+
+def _cell(subject: Subject, line: Line) -> str:
+    one = line[2].get(subject)
+    if one is None:
+        return "-"
+    return _ahead(one.ahead) if one.ahead else number(one.value.value, 1)
+
+
+def _ahead(estimate: Estimate | None) -> str:
+    if estimate is None:
+        return "-"
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.value:+.1f}"
+    return f"{estimate.value:+.1f} ({estimate.low:+.1f} to {estimate.high:+.1f})"
+
+
+def _columns(found: Study) -> list[Column]:
+    compared = [
+        Column(f"ahead of {found.suite.against} by", lambda one: signed(one.ahead.value) if one.ahead else "-"),
+        Column("95 % interval", lambda one: interval(one.ahead.low, one.ahead.high) if one.ahead else "-"),
+        Column("verdict", lambda one: one.verdict, False),
+    ]
+    return [
+        Column("method", lambda one: one.method, False),
+        Column("variant", lambda one: one.variant, False),
+        Column("%", lambda one: number(one.value.value)),
+        Column("over seeds", lambda one: interval(one.value.low, one.value.high)),
+        *(compared if found.suite.against else []),
+        Column("seeds", lambda one: ",".join(map(str, one.seeds))),
+        Column("minutes", lambda one: number(one.minutes, 1)),
+    ]
+
+
+_PRETRAINING: list[Column] = [
+    Column("run", lambda one: one.id, False),
+    Column("method", lambda one: one.method, False),
+    Column("stage", lambda one: one.recipe.stage or "-", False),
+    Column("corpora", lambda one: one.dataset, False),
+    Column("steps", lambda one: f"{one.steps:,}"),
+    Column("examples", lambda one: f"{one.examples_seen:,}"),
+    Column("minutes", lambda one: number(one.seconds / 60, 1)),
+    Column("losses at the end", lambda one: ", ".join(f"{n} {v:.3f}" for n, v in one.losses.items()), False),
+]
