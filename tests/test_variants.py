@@ -134,7 +134,9 @@ def test_other_numbers_of_a_size_are_named_and_must_agree(command: Command, made
     assert stage["parameters"] < usual["parameters"]
     assert "changes" in usual["recipe"]
     start = ("run", "lxmert", "gqa", "--dataset", "world", "--start", f"run:{stage['id']}", *place, "--limit", 8)
-    command(*start).refused(2, "that run had other numbers in its size", "changes=cross_layers:1,text_layers:1")
+    done = command(*start)
+    done.refused(2, "that run had other numbers in its size")
+    assert "type --set changes=cross_layers:1,text_layers:1" in done.err
     (run,) = json.loads(command(*start, *other).out)["runs"]
     assert run["recipe"]["changes"] == stage["recipe"]["changes"]
     command("pretrain", "lxmert", *place, "--set", "changes=crossed_layers:1").refused(1, "crossed_layers")

@@ -187,7 +187,7 @@ class Matrix(Several):
             from vlbench.report.studies import study
             from vlbench.report.study_page import study_grid
 
-            self.console.print(study_grid(study(self.card, records)))
+            self.console.print(study_grid(study(self.card, records, smoke=True)))
             records = []
         methods = list(dict.fromkeys(record.method for record in records))
         for dataset in dict.fromkeys(record.dataset for record in records):

@@ -196,6 +196,7 @@ def _split(card: DatasetCard, name: str) -> str:
     parts = [f"{split.examples:,} examples" if split.examples else ""]
     parts += [f"{split.images:,} images" if split.images else ""]
     parts += [f"of {split.of}" if split.of else "", "" if split.public else "answers not public"]
+    parts += ["not needed" if split.optional else ""]
     parts += [f"published as {split.published}" if split.published else "", split.note]
     return ", ".join(part for part in parts if part) or "size not stated"
 

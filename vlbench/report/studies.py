@@ -66,12 +66,19 @@ class Study(NamedTuple):
         return {verdict: found.count(verdict) for verdict in ("ahead", "unclear", "behind", "-")}
 
 
-def study(suite: SuiteCard, records: Iterable[RunRecord]) -> Study:
-    """Gather a suite's runs by subject, method and variant; of several runs of one seed the last counts."""
+def study(suite: SuiteCard, records: Iterable[RunRecord], *, smoke: bool = False) -> Study:
+    """Gather a suite's runs by subject, method and variant; of several runs of one seed the last counts.
+
+    ``smoke``: those on a few examples count too.
+    """
     own = sorted((one for one in records if one.suite == suite.id), key=lambda one: (one.started, one.id))
     runs: dict[Subject, dict[str, dict[str, dict[int, RunRecord]]]] = {}
     for record in own:
-        if record.main is None or record.recipe.variant not in suite.variants or record.basis == "smoke":
+        if (
+            record.main is None
+            or record.recipe.variant not in suite.variants
+            or (record.basis == "smoke" and not smoke)
+        ):
             continue
         split, metric, _ = record.main
         subject = Subject(record.task, record.dataset, split, metric, record.kind == "finetune")
