@@ -66,5 +66,8 @@ def build_model(code: type[Model], sizes: dict[str, Any], facts: dict[str, Any])
     wanted = signature(code).parameters
     unknown = [name for name in sizes if name not in wanted]
     if unknown:
-        raise Fault(f"{code.__name__} has no size called '{unknown[0]}'; it has: {', '.join(wanted)}")
+        raise Fault(
+            f"{code.__name__} has no size called '{unknown[0]}'; it has: {', '.join(wanted)}",
+            "put it right on the card, or in --set changes=...",
+        )
     return code(**{**{name: value for name, value in facts.items() if name in wanted}, **sizes})
