@@ -10,7 +10,8 @@ Oddities of the official evaluator are kept on purpose, and each is named where 
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
-from itertools import chain, compress
+from itertools import chain, compress, repeat
+from operator import contains, itemgetter
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -80,17 +81,17 @@ def count_steps(program: Iterable[tuple[str, str]]) -> int:
 def answer_codes(questions: Questions, answers: Sequence[str]) -> Codes:
     """Number answers [N] as the gold ones are; -1 where an answer is gold nowhere."""
     places = {answer: place for place, answer in enumerate(questions.answers.values)}
-    return np.array([places.get(answer, -1) for answer in answers], np.int32)
+    return np.fromiter(map(places.get, answers, repeat(-1)), np.int32, len(answers))
 
 
 def sensible(kinds: Column[Kind], answers: Sequence[str], choices: Sequence[Choices]) -> tuple[Floats, Floats]:
     """Tell of each answer [N] whether it is valid and whether it is plausible, 0 or 1."""
-    valid = np.array([answer in one.valid for answer, one in zip(answers, choices, strict=True)], np.float64)
-    plausible = np.array([answer in one.plausible for answer, one in zip(answers, choices, strict=True)], np.float64)
+    sets = (map(itemgetter(at), choices) for at in range(2))
+    valid, plausible = (np.fromiter(map(contains, each, answers), bool, len(answers)) for each in sets)
     # What things have in common has choices of its own, whatever the choices are.
     common = np.array(["Common" in kind.detailed for kind in kinds.values], bool)[kinds.codes]
-    valid[common] = plausible[common] = [answer in COMMON for answer in compress(answers, common)]
-    return valid, plausible
+    valid[common] = plausible[common] = list(map(COMMON.__contains__, compress(answers, common)))
+    return valid.astype(np.float64), plausible.astype(np.float64)
 
 
 def consistencies(questions: Questions, right: Floats) -> tuple[Numbers, Floats]:
@@ -202,5 +203,5 @@ def parts(right: Floats, codes: Codes | Numbers, labels: Sequence[Label]) -> dic
 
 def _percent(values: ArrayLike) -> float:
     # Adds up in the order of the file, as the evaluator does; numpy's mean does not.
-    numbers = np.asarray(values, np.float64).tolist()
-    return 100 * (sum(numbers) / len(numbers)) if numbers else 0.0
+    sums = np.cumsum(np.asarray(values, np.float64))
+    return 100 * float(sums[-1] / len(sums)) if len(sums) else 0.0

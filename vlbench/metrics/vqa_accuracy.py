@@ -9,6 +9,7 @@ averaged over leaving each annotator out. The versions differ in which strings t
 - ``soft``: nothing; the raw answer is looked up among the annotators' raw answers, 0.3 each up to 1;
 - ``exact-match``: nothing; for data sets that hold one answer a question.
 
+Files hold millions of answers but few different ones, so each is tidied once; then answers are numbers in arrays.
 Oddities of the official evaluator are kept on purpose, and each is named where it happens.
 """
 
@@ -16,14 +17,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 Accuracies = NDArray[np.float64]
+Codes = NDArray[np.int32]
+Tidy = Callable[[str], str]
 
 
 class Reference(NamedTuple):
@@ -74,6 +77,7 @@ _COUNTED = "zero one two three four five six seven eight nine ten"
 NUMBERS = {"none": "0"} | {word: str(number) for number, word in enumerate(_COUNTED.split())}
 ARTICLES = ("a", "an", "the")
 PUNCTUATION = tuple(';/[]"{}()=+\\_-><@`,?!')
+_MARKED = re.compile(f"[{re.escape(''.join(PUNCTUATION))}.]")
 _THOUSANDS = re.compile(r"\d,\d")
 _PERIOD = re.compile(r"\.(?!\d)")
 _PERIODS = 32
@@ -87,6 +91,8 @@ def clean(raw: str) -> str:
 
 def strip_punctuation(text: str) -> str:
     """Delete marks or turn them into blanks; which of the two is decided on the untouched text."""
+    if not _MARKED.search(text):
+        return text
     thousands = _THOUSANDS.search(text) is not None
     result = text
     for mark in PUNCTUATION:
@@ -99,22 +105,21 @@ def strip_punctuation(text: str) -> str:
 def simplify_words(text: str) -> str:
     """Lower the case, write numbers as digits, drop articles, and then mend contractions."""
     words = (NUMBERS.get(word, word) for word in text.lower().split())
-    return " ".join(CONTRACTIONS.get(word, word) for word in words if word not in ARTICLES)
+    return " ".join([CONTRACTIONS.get(word, word) for word in words if word not in ARTICLES])
 
 
-@lru_cache(maxsize=1 << 19)
 def normalise_answer(raw: str) -> str:
     """Tidy an answer as the official evaluator does before it compares."""
     return simplify_words(strip_punctuation(clean(raw)))
 
 
-@lru_cache(maxsize=1 << 19)
 def preprocess_answer(raw: str) -> str:
     """Tidy an answer as published answer vocabularies do: no cleaning first, no comma left."""
     return simplify_words(strip_punctuation(raw)).replace(",", "")
 
 
-_without_marks = lru_cache(maxsize=1 << 19)(strip_punctuation)
+def _as_given(raw: str) -> str:
+    return raw
 
 
 def soft_score(count: int) -> float:
@@ -136,94 +141,112 @@ def soft_targets(
 
 def answer_list(majority_answers: Iterable[str], least: int) -> list[str]:
     """List the preprocessed majority answers of at least so many questions, in alphabetical order."""
-    counts = Counter(map(preprocess_answer, majority_answers))
+    counts: Counter[str] = Counter()
+    for answer, count in Counter(majority_answers).items():
+        counts[preprocess_answer(answer)] += count
     return sorted(answer for answer, count in counts.items() if count >= least)
 
 
-def agreement(answer: str, humans: Sequence[str], records: Sequence[int] = ()) -> float:
+def agreement(answer: Hashable, humans: Sequence[Hashable], records: Sequence[int] = ()) -> float:
     """Average, over leaving each annotator out, how far three of the others gave the answer."""
-    matched = humans.count(answer)
-    if records:
-        # The others are those whose whole record differs, so identical records leave each other out.
-        people = list(zip(humans, records, strict=True))
-        twins = Counter(people)
-        return _average(tuple([matched - twins[one] * (one[0] == answer) for one in people]))
-    if matched == 0 or matched > 3:
-        return float(matched > 3)
-    return _average(tuple([matched - (human == answer) for human in humans]))
+    # The others are those whose whole record differs, so identical records leave each other out.
+    people = list(zip(humans, records or range(len(humans)), strict=True))
+    matched, twins, total = humans.count(answer), Counter(people), 0.0
+    for person in people:
+        total += min(1.0, (matched - twins[person] * (person[0] == answer)) / 3)
+    return total / len(people)
 
 
-@lru_cache(maxsize=1 << 16)
-def _average(left: tuple[int, ...]) -> float:
-    """Average over annotators how far three of the others, of whom so many match, gave the answer.
-
-    Adds up in the evaluator's order: such roundings decide ties in the second decimal it prints.
-    """
-    total = 0.0
-    for others in left:
-        total += min(1.0, others / 3)
-    return total / len(left)
-
-
-def _official_2021(answer: str, reference: Reference) -> float:
-    humans = [clean(human) for human in reference.answers]
-    if len(set(humans)) == 1:
-        return agreement(clean(answer), humans, reference.records)
-    return _always_normalise(answer, reference)
+def _agreements(matches: NDArray[np.bool_]) -> Accuracies:
+    """Return the agreement on answers of whom [N, annotators] each matches, where no records are identical."""
+    matched = matches.sum(axis=1)
+    found: Accuracies = (matched > 3).astype(np.float64)
+    unclear = np.flatnonzero((matched > 0) & (matched <= 3))
+    others = np.minimum(1.0, (matched[unclear, None] - matches[unclear]) / 3)
+    # Added up in the evaluator's order: such roundings decide ties in the second decimal it prints.
+    found[unclear] = np.add.accumulate(others, axis=1)[:, -1] / matches.shape[1]
+    return found
 
 
-def _official_2015(answer: str, reference: Reference) -> float:
-    humans: Sequence[str] = reference.answers
-    if len(set(humans)) > 1:
-        humans = [_without_marks(human) for human in humans]
-    return agreement(normalise_answer(answer), humans, reference.records)
+def _soft(matches: NDArray[np.bool_]) -> Accuracies:
+    return np.array([soft_score(count) for count in matches.sum(axis=1).tolist()])
 
 
-def _always_normalise(answer: str, reference: Reference) -> float:
-    humans = [normalise_answer(human) for human in reference.answers]
-    return agreement(normalise_answer(answer), humans, reference.records)
+def _first(matches: NDArray[np.bool_]) -> Accuracies:
+    return matches[:, 0].astype(np.float64)
 
 
-def _soft(answer: str, reference: Reference) -> float:
-    return soft_score(reference.answers.count(answer))
+class _Version(NamedTuple):
+    """How annotators and answer are tidied before they are compared: where annotators agree, and where not."""
 
-
-def _exact_match(answer: str, reference: Reference) -> float:
-    return float(answer == reference.answers[0])
+    people: tuple[Tidy, Tidy]
+    answer: tuple[Tidy, Tidy]
+    score: Callable[[NDArray[np.bool_]], Accuracies] = _agreements
+    """Scores questions by which of their annotators [N, annotators] gave the answer."""
 
 
 EXACT_MATCH = "exact-match"
-_VERSIONS: Mapping[str, Callable[[str, Reference], float]] = {
-    "official-2021": _official_2021,
-    "official-2015": _official_2015,
-    "always-normalise": _always_normalise,
-    "soft": _soft,
-    EXACT_MATCH: _exact_match,
+_NORMALISED, _GIVEN = (normalise_answer, normalise_answer), (_as_given, _as_given)
+_VERSIONS: Mapping[str, _Version] = {
+    "official-2021": _Version((clean, normalise_answer), (clean, normalise_answer)),
+    "official-2015": _Version((_as_given, strip_punctuation), _NORMALISED),
+    "always-normalise": _Version(_NORMALISED, _NORMALISED),
+    "soft": _Version(_GIVEN, _GIVEN, _soft),
+    EXACT_MATCH: _Version(_GIVEN, _GIVEN, _first),
 }
 OFFICIAL = tuple(name for name in _VERSIONS if name != EXACT_MATCH)
 """The versions for questions that several people answered."""
 SCORERS = tuple(_VERSIONS)
 
 
+class _Numbering(dict[str, int]):
+    """Numbers texts in the order in which they first come."""
+
+    def __missing__(self, text: str) -> int:
+        self[text] = number = len(self)
+        return number
+
+    def codes(self, texts: Iterable[str], count: int) -> Codes:
+        return np.fromiter(map(self.__getitem__, texts), np.int32, count)
+
+
 def accuracies(answers: Sequence[str], references: Sequence[Reference], scorer: str) -> Accuracies:
     """Score each answer from 0 to 1 against what people said; ``scorer`` is one of ``SCORERS``."""
-    score = _VERSIONS[scorer]
-    pairs = zip(answers, references, strict=True)
-    return np.fromiter((score(*pair) for pair in pairs), np.float64, len(references))
+    version = _VERSIONS[scorer]
+    people = [reference.answers for _, reference in zip(answers, references, strict=True)]
+    sizes = np.fromiter(map(len, people), np.intp, len(people))
+    starts = np.cumsum(sizes) - sizes
+    given, tidied = _Numbering(), _Numbering()
+    said, humans = given.codes(answers, len(answers)), given.codes(chain.from_iterable(people), int(sizes.sum()))
+    tidy = {way: tidied.codes(map(way, given), len(given)) for way in {*version.people, *version.answer}}
+    values = np.zeros(len(people))
+    for size in np.unique(sizes[sizes > 0]).tolist():  # ten, in all official files
+        rows = np.flatnonzero(sizes == size)
+        raw = humans[starts[rows, None] + np.arange(size)]
+        alike, differing = (tidy[way][raw] for way in version.people)
+        one = (alike == alike[:, :1]).all(axis=1)
+        wanted = np.where(one[:, None], alike, differing)
+        found = np.where(one, *(tidy[way][said[rows]] for way in version.answer))
+        values[rows] = version.score(wanted == found[:, None])
+        if version.score is _agreements:
+            for place, row in enumerate(rows.tolist()):
+                if records := references[row].records:
+                    values[row] = agreement(int(found[place]), wanted[place].tolist(), records)
+    return values
 
 
 def summarise(values: Accuracies, references: Sequence[Reference]) -> Summary:
     """Average accuracies over all questions, answer types and question types, in percent."""
     return Summary(
-        _means(values, [""] * len(references))[""],
+        100 * float(np.cumsum(values)[-1]) / len(references),
         _means(values, [reference.answer_type for reference in references]),
         _means(values, [reference.question_type for reference in references]),
     )
 
 
 def _means(values: Accuracies, kinds: Sequence[str]) -> dict[str, float]:
-    rows = {kind: row for row, kind in enumerate(dict.fromkeys(kinds))}
-    of = np.fromiter((rows[kind] for kind in kinds), np.intp, len(kinds))
-    # bincount adds one by one in the order of the file, as the evaluator does; numpy's mean does not.
+    rows = _Numbering()
+    of = rows.codes(kinds, len(kinds))
+    # Added up one by one in the order of the file, as the evaluator does; numpy's mean does not.
     sums, counts = np.bincount(of, weights=values), np.bincount(of)
     return {kind: 100 * float(sums[row]) / int(counts[row]) for kind, row in rows.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import compress
 from pathlib import Path
@@ -27,21 +27,27 @@ FORM = 'an answer file is a JSON list of {"questionId": text, "prediction": text
 def read_choices(path: Path, questions: Questions, todo: str = "") -> list[Choices]:
     """Read which answers make sense to each balanced question, and none for the others; the file may hold more."""
     wanted = dict.fromkeys(compress(questions.ids, questions.balanced))
-    found: list[tuple[str, Choices]] = []
+    names: list[str] = []
+    choices: list[Choices] = []
+    pairs: dict[tuple[str, str], Choices] = {}  # many questions have the same choices, or the same of one kind
     sets: dict[str, frozenset[str]] = {}
-    same: dict[Choices, Choices] = {}  # many questions have the same choices
     with many_objects():
         for part in stream(path, "an object", _choices_shape, todo=todo):
             if isinstance(part, Block):
-                taken = ((name, take_choices(part.values[at], part.place(at))) for at, name in enumerate(part.names))
+                here: Sequence[str] = part.names
+                taken = [take_choices(record, part.place(at)) for at, record in enumerate(part.values)]
             else:
-                for raw in {*part["valid"], *part["plausible"]} - sets.keys():
-                    sets[raw] = frozenset(map(intern, texts(raw)))
-                rows = zip(part["id"], part["valid"], part["plausible"], strict=True)
-                taken = ((name, Choices(sets[valid], sets[plausible])) for name, valid, plausible in rows)
-            found += [(name, same.setdefault(choices, choices)) for name, choices in taken if name in wanted]
-    check_once([name for name, _ in found], str(path), "question ids that came before")
-    by_id = dict(found)
+                here, raws = part["id"], list(zip(part["valid"], part["plausible"], strict=True))
+                for pair in set(raws) - pairs.keys():
+                    for raw in pair:
+                        sets[raw] = sets.get(raw) or frozenset(map(intern, texts(raw)))
+                    pairs[pair] = Choices(*map(sets.__getitem__, pair))
+                taken = list(map(pairs.__getitem__, raws))
+            kept = list(map(wanted.__contains__, here))
+            names += compress(here, kept)
+            choices += compress(taken, kept)
+    check_once(names, str(path), "question ids that came before")
+    by_id = dict(zip(names, choices, strict=True))
     lacking = [name for name in wanted if name not in by_id]
     refuse(str(path), "balanced questions without choices", lacking, "the choices must be of the same split")
     return [by_id.get(name, _NO_CHOICE) for name in questions.ids]

@@ -1,8 +1,9 @@
 """Read a large JSON file block by block: an object ``{"name": record, ...}`` or a list ``[record, ...]``.
 
-Only a block is in memory at a time, however large the file is. The records of a file are alike, so whoever reads may
-turn the keys of one into a regular expression, its shape. Records that it fits in every character come as columns of
-its named groups, two to three times as fast as JSON and without what nobody asked for; all others are read as JSON.
+The list may be that of a member of an object. Only a block is in memory at a time, however large the file is. The
+records of a file are alike, so whoever reads may turn the keys of one into a regular expression, its shape. Records
+that it fits in every character come as columns of its named groups, two to three times as fast as JSON and without
+what nobody asked for; all others are read as JSON.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import codecs
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
@@ -85,16 +87,33 @@ def stream(
 
     BadData with line and column where it is no JSON, or not what it should hold.
     """
-    where = where or str(source)
+    with _opened(source, where or str(source), todo) as window:
+        window.open(holds)
+        yield from _parts(window, shape)
+
+
+@contextmanager
+def _opened(source: Path | bytes, where: str, todo: str) -> Iterator[_Window]:
     try:
         with BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
-            window = _Window(file, where)
-            window.open(holds)
-            yield from _parts(window, shape)
+            yield _Window(file, where)
     except FileNotFoundError:
         raise BadData(f"there is no file {where}", todo) from None
     except OSError as error:
         raise BadData(f"{where}: cannot be read: {error.strerror or error}") from None
+
+
+def stream_list(
+    path: Path, name: str, others: dict[str, Any], shape: Shape = lambda _: None, *, todo: str = ""
+) -> Iterator[Block | Columns]:
+    """Yield the records of a list that stands in an object under a name, and put all else that it holds into others.
+
+    There the name stands for an empty list, or for what it has instead of one.
+    """
+    with _opened(path, str(path), todo) as window:
+        window.open("an object")
+        while window.enter(name, others):
+            yield from _parts(window, shape)
 
 
 def _parts(window: _Window, shape: Shape) -> Iterator[Block | Columns]:
@@ -129,6 +148,7 @@ class _Window:
         self.bytes, self.lines, self.column = 0, 1, 1  # read so far; line and column at which the text begins
         self.decoder = codecs.getincrementaldecoder("utf-8")()
         self.closing = ""
+        self.inside, self.members = False, 0  # within a list of the object; members of the object so far
 
     def more(self) -> bool:
         """Put the next block behind what is left; False where the file is over."""
@@ -165,6 +185,28 @@ class _Window:
         if holds not in ("either", found):
             raise BadData(f"{self.where}: expected {holds}, found {found}")
         self.at = at + 1
+
+    def enter(self, name: str, others: dict[str, Any]) -> bool:
+        """Read members of the object up to a list of this name, and go into that; False where there is none."""
+        if self.inside:  # that list is over
+            self.inside, self.ended, self.closing, self.members = False, False, "}", self.members + 1
+        blanks = _BLANKS.pattern
+        opening = re.compile(rf'{blanks}(,?){blanks}"{re.escape(name)}"{blanks}:{blanks}\[')
+        while not (self.inside or self.ended):
+            while len(self.text) - self.at < _NEARLY and self.more():
+                pass
+            found = opening.match(self.text, self.at)
+            if found and bool(found[1]) == bool(self.members):
+                fresh: dict[str, Any] = {name: []}
+                self.at, self.inside, self.closing = found.end(), True, "]"
+            else:
+                read = self.block(self.members, 1)
+                fresh = dict(zip(read.names, read.values, strict=True))
+                self.members += len(fresh)
+            if name in fresh and name in others:
+                self.fail(f"the key '{name}' came before", self.at)
+            others |= fresh
+        return self.inside
 
     def run(self, pattern: re.Pattern[str]) -> list[tuple[str, ...]]:
         """Read the records of a shape that follow; none where the next one has another."""
@@ -224,8 +266,10 @@ class _Window:
         return True
 
     def _end(self, at: int) -> None:
-        """See that nothing follows."""
+        """See that nothing follows, but for a list within the object."""
         self.at, self.ended = self._skip(at), True
+        if self.inside:
+            return
         while self.at == len(self.text) and self.more():
             self.at = self._skip(self.at)
         if self.at < len(self.text):

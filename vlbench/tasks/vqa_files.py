@@ -5,17 +5,32 @@ Each ``take_`` function turns parsed JSON into plain values or raises BadData th
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
+from sys import intern
 from typing import Any, NamedTuple, TypeVar
 
 from vlbench.metrics.vqa_accuracy import Reference
+from vlbench.tasks.json_stream import LETTERS, TEXT, Block, Columns, members, stream_list
 from vlbench.tasks.reading import describe, listed, many_objects, member, read_json, refuse, refuse_records
 from vlbench.tasks.records import check_once
 from vlbench.types import BadData, Example
 
 Identity = TypeVar("Identity", int, str)
+
+_NUMBER = r"(?:0|-?[1-9][0-9]{0,17})"
+_PEOPLE = range(1, 11)
+_SAID = (
+    rf'\{{"answer": "(?P<answer_{number}>{LETTERS})", "answer_confidence": {TEXT}, "answer_id": {number}\}}'
+    for number in _PEOPLE
+)
+_MEMBERS = {key: f'"(?P<{key}>{LETTERS})"' for key in ("question_type", "multiple_choice_answer", "answer_type")}
+_MEMBERS |= {key: f"(?P<{key}>{_NUMBER})" for key in ("question_id", "image_id")}
+_MEMBERS |= {"answers": rf"\[{', '.join(_SAID)}\]"}
+"""What an annotation holds that ten people made, each with one answer."""
 
 
 class Question(NamedTuple):
@@ -35,51 +50,90 @@ class Annotation(NamedTuple):
 
 def take_questions(data: object, where: str) -> dict[int, Question]:
     """Read the questions of a parsed question file by their ids."""
-    found: dict[int, Question] = {}
-    rows = member(data, "questions", list, where)
+    ids: list[int] = []
+    questions: list[Question] = []
     with many_objects():
-        for row, record in enumerate(rows):
+        for row, record in enumerate(member(data, "questions", list, where)):
             place = f"{where}: questions[{row}]"
             image, text = member(record, "image_id", int, place), member(record, "question", str, place)
-            found[member(record, "question_id", int, place)] = Question(image, text)
-    _check_ids(rows, found, where, "questions")
-    return found
+            ids.append(member(record, "question_id", int, place))
+            questions.append(Question(image, text))
+    _check_ids(ids, where, "questions")
+    return dict(zip(ids, questions, strict=True))
 
 
 def take_annotations(data: object, where: str) -> dict[int, Annotation]:
     """Read the annotations of a parsed annotation file by their question ids."""
-    found: dict[int, Annotation] = {}
-    same: dict[object, Any] = {}
-    rows = member(data, "annotations", list, where)
+    gathered = _Annotations(where)
     with many_objects():
-        for row, record in enumerate(rows):
-            place = f"{where}: annotations[{row}]"
+        gathered.add(member(data, "annotations", list, where))
+    return gathered.by_id()
+
+
+def read_annotations(path: Path, todo: str = "") -> tuple[dict[int, Annotation], dict[str, Any]]:
+    """Read an annotation file, without ever holding all of it: its annotations, and what else it says."""
+    gathered, others = _Annotations(str(path)), dict[str, Any]()
+    with many_objects():
+        for part in stream_list(path, "annotations", others, _annotation_shape, todo=todo):
+            gathered.add(part.values) if isinstance(part, Block) else gathered.add_columns(part)
+        gathered.add(member(others, "annotations", list, str(path)))
+    return gathered.by_id(), others
+
+
+@lru_cache
+def _annotation_shape(keys: tuple[str, ...]) -> re.Pattern[str] | None:
+    return re.compile(f", {members(_MEMBERS, keys)}") if set(keys) == _MEMBERS.keys() else None
+
+
+class _Annotations:
+    """Puts annotations together; questions with the same answers in the same order share one tuple."""
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+        self.ids: list[int] = []
+        self.annotations: list[Annotation] = []
+        self.same: dict[tuple[str, ...], tuple[str, ...]] = {}
+
+    def add(self, records: Iterable[object]) -> None:
+        """Take further parsed records."""
+        for record in records:
+            place = f"{self.where}: annotations[{len(self.ids)}]"
             identity = member(record, "question_id", int, place)
-            answers = _take_answers(member(record, "answers", list, place), place)
+            said = member(record, "answers", list, place)
+            answers = _take_answers(said, place)
             reference = Reference(
-                # Many questions have the same answers in the same order; they share one tuple.
-                same.setdefault(answers, answers),
-                member(record, "answer_type", str, place),
-                member(record, "question_type", str, place),
-                _twins(record["answers"]),
+                self.same.setdefault(answers, answers),
+                intern(member(record, "answer_type", str, place)),
+                intern(member(record, "question_type", str, place)),
+                _twins(said),
             )
             majority = member(record, "multiple_choice_answer", str, place)
-            found[identity] = Annotation(reference, majority, member(record, "image_id", int, place))
-    _check_ids(rows, found, where, "annotations")
-    return found
+            self.annotations.append(Annotation(reference, majority, member(record, "image_id", int, place)))
+            self.ids.append(identity)
+
+    def add_columns(self, found: Columns) -> None:
+        """Take further records of the official shape, in which no two people have the same number."""
+        people = zip(*(map(intern, found[f"answer_{number}"]) for number in _PEOPLE), strict=True)
+        types = (map(intern, found[key]) for key in ("answer_type", "question_type"))
+        references = map(Reference, (self.same.setdefault(answers, answers) for answers in people), *types)
+        rest = found["multiple_choice_answer"], map(int, found["image_id"])
+        self.annotations += map(Annotation, references, *rest)
+        self.ids += map(int, found["question_id"])
+
+    def by_id(self) -> dict[int, Annotation]:
+        """Return all that was taken."""
+        _check_ids(self.ids, self.where, "annotations")
+        return dict(zip(self.ids, self.annotations, strict=True))
 
 
 def _take_answers(records: list[Any], place: str) -> tuple[str, ...]:
     if not records:
         raise BadData(f"{place}: 'answers' is empty")
     try:
-        answers = tuple([record["answer"] for record in records])
-        if set(map(type, answers)) == {str}:
-            return answers
+        return tuple([intern(record["answer"]) for record in records])
     except (TypeError, KeyError, IndexError):
-        pass
-    # Something is wrong; go through it again, slowly, to say what.
-    return tuple(member(r, "answer", str, f"{place}.answers[{at}]") for at, r in enumerate(records))
+        # Something is wrong; go through it again, slowly, to say what.
+        return tuple(member(r, "answer", str, f"{place}.answers[{at}]") for at, r in enumerate(records))
 
 
 def _twins(records: list[dict[str, Any]]) -> tuple[int, ...]:
@@ -92,16 +146,14 @@ def _twins(records: list[dict[str, Any]]) -> tuple[int, ...]:
     return marks if len(set(marks)) < len(marks) else ()
 
 
-def _check_ids(rows: list[Any], found: dict[int, Any], where: str, what: str) -> None:
-    if not rows:
+def _check_ids(ids: list[int], where: str, what: str) -> None:
+    if not ids:
         raise BadData(f"{where}: holds no {what}")
-    if len(found) < len(rows):
-        refuse(where, f"{what} with a question id that came before", _doubled(rows))
+    refuse(where, f"{what} with a question id that came before", _doubled(ids))
 
 
-def _doubled(rows: list[dict[str, Any]]) -> list[int]:
-    counts = Counter(record["question_id"] for record in rows)
-    return [identity for identity, count in counts.items() if count > 1]
+def _doubled(ids: Collection[int]) -> list[int]:
+    return [one for one, count in Counter(ids).items() if count > 1] if len(set(ids)) < len(ids) else []
 
 
 def take_answers(data: object, where: str, *, last_counts: bool = False) -> dict[int, str]:
@@ -120,7 +172,12 @@ def take_answers(data: object, where: str, *, last_counts: bool = False) -> dict
             data, wrong, where, ("question_id", "answer"), 'a record is {"question_id": number, "answer": text}'
         )
     if not last_counts:
-        refuse(where, "question ids answered more than once", _doubled(data), "give one answer a question")
+        refuse(
+            where,
+            "question ids answered more than once",
+            _doubled([one["question_id"] for one in data]),
+            "give one answer a question",
+        )
     return {record["question_id"]: record["answer"] for record in data}
 
 
@@ -185,10 +242,8 @@ def read_official(questions: Path, annotations: Path | None, todo: str, subtypes
     coco = subtype.replace("test-dev", "test")
     if annotations is None:
         return Official(coco, asked, {})
-    data = read_json(annotations, todo)
-    answered = take_annotations(data, str(annotations))
-    said = member(data, "data_subtype", str, str(annotations)) if "data_subtype" in data else subtype
-    del data  # gigabytes, where it is of train
+    answered, others = read_annotations(annotations, todo)
+    said = member(others, "data_subtype", str, str(annotations)) if "data_subtype" in others else subtype
     check_pairing(asked.keys(), answered.keys(), str(annotations))
     if said != subtype:
         _refuse_split(annotations, said, (subtype,), answered)
