@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from vlbench.cards import DatasetCard, TaskCard
 from vlbench.catalog import card_names, cards, find
 from vlbench.paths import cache_root
+from vlbench.tasks.nlvr1 import ALL
 from vlbench.world import SIZES, WORLD_VERSION, Counts, make_world
 
 TINY = Counts(train=30, val=30, test=30, unseen=30, sets=4, tested_sets=3, name="medium")
@@ -173,3 +175,100 @@ def test_a_whole_data_set_lacks_no_image(command: Command) -> None:
     done = command("data", "check", "easy-vqa", "--json")
     assert done.code == 0, done.err
     assert [part["images"] for part in json.loads(done.out)] == [4000, 1000]
+
+
+def test_where_files_go_and_what_may_stand_for_them(command: Command, tmp_path: Path) -> None:
+    def told(name: str) -> list[str]:
+        lines: list[str] = json.loads(command("data", "get", name, "--data", tmp_path, "--json").out)
+        return lines[1:]
+
+    nlvr = told("nlvr1")
+    partial = "[the 1,000 examples of the corpus's train/examples.html, where train.json is missing]"
+    assert nlvr[0] == (
+        f"put train.json into {tmp_path}/nlvr1/train; or instead train_partial.json into {tmp_path}/nlvr1 {partial} "
+        "(annotations of train)"
+    )
+    assert f"put dev into {tmp_path}/nlvr1; or instead dev-images.tar into {tmp_path}/nlvr1 (images of dev)" in nlvr
+    (images,) = (line for line in told("coco-captions") if line.endswith("(images)") and "val2014" in line)
+    assert f"or instead val2014 into {tmp_path}/vqa-v2 " in images
+    vqa = told("vqa-v2")
+    assert sum("or instead vqa_train.json" in line for line in vqa) == 2  # it stands for questions and annotations
+    assert [line.split(" into ")[0] for line in vqa if line.startswith("if you like")] == [
+        f"if you like, put {name}" for name in ("answer_list.json", "vg", "vg_qa.json")
+    ]
+
+
+def test_what_a_data_set_is_whole_without_is_told_and_not_wrong(command: Command, tmp_path: Path) -> None:
+    """NLVR's pictures in other orders of their boxes: of 12 examples the first is here, of one all six."""
+    folder = tmp_path / "nlvr1"
+    samples = Path(__file__).parent / "official" / "samples" / "nlvr1"
+    for split in ("train", "dev", "test", "hidden"):
+        path = folder / split / f"{split}.json"
+        path.parent.mkdir(parents=True)
+        shutil.copy(samples / "dev.json", path)
+        with tarfile.open(samples / "dev-images.tar") as packed:
+            for member in packed.getmembers():
+                content = packed.extractfile(member)
+                assert content is not None
+                (path.parent / Path(member.name).name.replace("dev-", f"{split}-", 1)).write_bytes(content.read())
+    done = command("data", "check", "nlvr1", "--data", tmp_path, "--json")
+    parts = {part["split"]: part for part in json.loads(done.out)}
+    assert (parts["train"]["wrong"], parts["train"]["lacks"]) == ([], [])
+    assert (parts["train-permutations"]["wrong"], parts["train-permutations"]["at_hand"]) == ([], 12)
+    assert "(60 in all)" in parts["train-permutations"]["lacks"][0]
+    shown = command("data", "check", "nlvr1", "--data", tmp_path)
+    assert "nlvr1 train-permutations is not needed: images neither as files nor as features" in " ".join(
+        shown.out.split()
+    )
+    assert "in part" in shown.out
+    assert not [line for line in shown.complaints if "neither as files" in line]
+    sorted((folder / "train").glob("*.png"))[0].unlink()  # one of those that are needed
+    (line,) = (line for line in command("data", "check", "nlvr1", "--data", tmp_path).complaints if "train: i" in line)
+    assert line.endswith("(1 in all)")
+
+
+def test_a_data_set_with_an_optional_split_in_part_is_whole(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "nlvr1"
+    folder.mkdir()
+    samples = Path(__file__).parent / "official" / "samples" / "nlvr1"
+    for name in ("dev.json", "dev-images.tar"):
+        shutil.copy(samples / name, folder / name)
+    card = find(DatasetCard, "nlvr1")  # but of the sample's size
+    some = {name: card.splits[name].model_copy(update={"images": 0, "examples": 0}) for name in ("dev", f"dev{ALL}")}
+    plain = tuple(file.model_copy(update={"bytes": 0, "sha256": ""}) for file in card.file)
+    monkeypatch.setattr(
+        "vlbench.datasets.find_dataset", lambda *_: card.model_copy(update={"splits": some, "file": plain})
+    )
+    words = ("data", "check", "nlvr1", "--data", tmp_path)
+    done = command(*words)
+    assert (done.code, done.complaints) == (0, [])
+    assert f"nlvr1 dev{ALL} is not needed" in done.out
+    needed = {name: split.model_copy(update={"optional": False}) for name, split in some.items()}
+    monkeypatch.setattr(
+        "vlbench.datasets.find_dataset", lambda *_: card.model_copy(update={"splits": needed, "file": plain})
+    )
+    assert command(*words).code == 3
+
+
+def test_questions_on_visual_genome_may_be_missing(command: Command, vqa_v2: Path, tmp_path: Path) -> None:
+    def checked() -> dict[str, Any]:
+        parts = json.loads(command("data", "check", "vqa-v2", "--data", root, "--json").out)
+        found: dict[str, Any] = next(part for part in parts if part["split"] == "vg")
+        return found
+
+    root = Path(shutil.copytree(vqa_v2, tmp_path / "copy"))
+    assert (checked()["wrong"], len(checked()["lacks"])) == ([], 1)
+    assert "vg_qa.json" in checked()["lacks"][0]
+    path = root / "vqa-v2" / "vg_qa.json"
+    path.write_text("[]")
+    assert "holds no questions" in checked()["wrong"][0]  # what is here must be right
+
+
+def test_how_long_a_world_takes_depends_on_its_size(command: Command, tmp_path: Path) -> None:
+    words = {"small": "about a minute", "medium": "about 10 minutes", "large": "about 52 minutes"}
+    for size, name in (("small", "world"), ("medium", "world-medium"), ("large", "world-large")):
+        done = command("run", "lxmert", "gqa", "--dataset", name, "--dry-run", "--json", "--data", tmp_path)
+        (found,) = json.loads(done.out)["plans"]
+        assert found["first"] == f"the made-up world is made (size {size}, {words[size]})"

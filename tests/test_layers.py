@@ -23,7 +23,7 @@ ROWS = [
     {"run", "pretrain", "proof", "preview", "console", "bench"},
     {"several"},
     {"chain"},
-    {"matrix", "doctor", "verify", "submission", "datasets"},
+    {"capfilt", "matrix", "doctor", "verify", "submission", "datasets", "corpora_on_disk"},
     {"options"},
     {"workshop", "dataverbs", "trainverbs"},
     {"cli"},

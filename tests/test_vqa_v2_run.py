@@ -62,6 +62,34 @@ def test_from_official_files_to_a_record(record: dict[str, Any], vqa_v2: Path) -
     assert [one["question_id"] for one in answers] == [one["question_id"] for one in asked]
 
 
+def test_albefs_lists_of_the_same_questions_make_the_same_run(
+    command: Command, vqa_v2: Path, record: dict[str, Any]
+) -> None:
+    for split in ("train", "val"):
+        questions, annotations = official(vqa_v2, split)
+        said = {one["question_id"]: one for one in json.loads(annotations.read_text())["annotations"]}
+        rows = [
+            {
+                "question_id": one["question_id"],
+                "question": one["question"],
+                "answer": [each["answer"] for each in said[one["question_id"]]["answers"]],
+                "image": f"{split}2014/COCO_{split}2014_{one['image_id']:012d}.jpg",
+                "dataset": "vqa",
+            }
+            for one in json.loads(questions.read_text())["questions"]
+        ]
+        (vqa_v2 / "vqa-v2" / f"vqa_{split}.json").write_text(json.dumps(rows))
+        questions.unlink()
+        annotations.unlink()
+    made = records(command(*TRAIN, "--data", vqa_v2, "--fresh", "--json"))[0]
+    assert made["weights"] == record["weights"]
+    scores, wanted = made["scores"]["minival"], record["scores"]["minival"]
+    assert list(scores) == ["accuracy"]  # a list does not say of which type an answer is
+    assert scores["accuracy"] == wanted["accuracy"]
+    assert {"vqa_train.json", "vqa_val.json", "minival.json"} <= made["inputs"].keys()
+    assert not any(name.startswith("v2_") for name in made["inputs"])
+
+
 def test_features_are_converted_once(command: Command, vqa_v2: Path, tmp_path: Path) -> None:
     records(command(*TRAIN, "--data", vqa_v2, "--json"))
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.h5")}

@@ -67,7 +67,7 @@ class Departure(BaseModel):
     why: str
 
 
-_ABOUT_A_STAGE = ("name", "about", "only_for")
+_ABOUT_A_STAGE = ("name", "about", "only_for", "command")
 
 
 class ModelCard(AnyCard):
@@ -100,20 +100,29 @@ class ModelCard(AnyCard):
     ``image_size`` and ``tokeniser`` are no parts of it: they are those of the size where it has its own.
     """
     pretrain: dict[str, Any] = {}
-    """Recipe values; under ``stage`` a list of stages, each with a name, what it does, and values of its own."""
+    """Recipe values; under ``stage`` a list of stages, each with a name, what it does, and values of its own.
+
+    ``only_for``: the one task whose fine-tuning begins from the stage; ``command``: the one that trains it, beside
+    the stages of ``vlbench pretrain`` (CapFilt's captioner and filter).
+    """
     finetune: dict[str, dict[str, Any]] = {}
     checkpoint: tuple[Checkpoint, ...] = ()
     departure: tuple[Departure, ...] = ()
 
     def stages(self) -> list[str]:
         """Name the stages of pre-training in order, those that are only for one task left out; one without a name."""
-        stages = self.pretrain.get("stage", [{"name": ""}])
-        return [str(stage["name"]) for stage in stages if not stage.get("only_for")]
+        return [str(stage["name"]) for stage in self._stages() if not stage.get("only_for")]
 
     def stages_for(self, task: str) -> list[str]:
         """Name the stages that fine-tuning for a task begins from, in order."""
-        stages = self.pretrain.get("stage", [{"name": ""}])
-        return [str(stage["name"]) for stage in stages if stage.get("only_for", task) == task]
+        return [str(stage["name"]) for stage in self._stages() if stage.get("only_for", task) == task]
+
+    def stages_of_command(self, command: str) -> list[str]:
+        """Name the stages that another command than ``pretrain`` trains, in order."""
+        return [str(stage["name"]) for stage in self.pretrain.get("stage", ()) if stage.get("command") == command]
+
+    def _stages(self) -> list[dict[str, Any]]:
+        return [stage for stage in self.pretrain.get("stage", ()) if not stage.get("command")] or [{"name": ""}]
 
     def with_changes(self, size: str, changes: Mapping[str, bool | int | float | str]) -> ModelCard:
         """Return the card with other numbers in one of its sizes."""
@@ -124,7 +133,7 @@ class ModelCard(AnyCard):
     def pretraining(self, stage: str) -> dict[str, Any]:
         """Return the recipe values of a stage; KeyError where there is none of that name."""
         values = {key: value for key, value in self.pretrain.items() if key != "stage"}
-        if "stage" not in self.pretrain and not stage:
+        if not stage and self.stages() == [""]:
             return values
         own = {str(one["name"]): one for one in self.pretrain.get("stage", ())}[stage]
         return {**values, **{key: value for key, value in own.items() if key not in _ABOUT_A_STAGE}}
@@ -176,6 +185,7 @@ class DataFile(BaseModel):
         "texts",
         "shards",
         "answers",
+        "truth",
     ]
     split: str = ""
     alone: bool = False
@@ -348,6 +358,8 @@ class SuiteCard(AnyCard):
     about: str
     expect: str = ""
     """What to expect: time and scores."""
+    like: str = ""
+    """Another suite whose data sets and recipe values hold where this one says nothing; that one is like no other."""
     all_methods: tuple[str, ...] = ()
     """What ``all`` means for methods; empty = all there are."""
     all_tasks: tuple[str, ...] = ()

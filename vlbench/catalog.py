@@ -98,7 +98,7 @@ def read_card(kind: type[Card], path: Path) -> Card:
         parts: list[DatasetCard] = [card, *(card.for_task(task) for task in card.task)]
         _check_keys(path, [("recipe", part.recipe) for part in parts])
     if isinstance(card, ModelCard):
-        stages = [str(stage.get("name", "")) for stage in card.pretrain.get("stage", [{}])]
+        stages = {*card.stages(), *(str(stage["name"]) for stage in card.pretrain.get("stage", ()))}
         of_stages = {f"pretrain {stage}".strip(): card.pretraining(stage) for stage in stages} if card.pretrain else {}
         _check_keys(path, [], of_stages, {f"finetune.{name}": entry for name, entry in card.finetune.items()})
     return card
@@ -145,7 +145,22 @@ def check_suite(card: SuiteCard) -> SuiteCard:
 
 
 def find_suite(name: str) -> SuiteCard:
-    """Find a suite by name or by the path of its file."""
+    """Find a suite by name or by the path of its file; it has the data sets of the suite it is like, too."""
+    card = _find_suite(name)
+    if not card.like:
+        return card
+    other = _find_suite(card.like)
+    if other.like:
+        raise BadData(f"{card.path}: like: {other.id} is itself like {other.like}", f'write like = "{other.like}"')
+    return card.model_copy(update={"datasets": {**other.datasets, **card.datasets}})
+
+
+def lineage(card: SuiteCard) -> list[SuiteCard]:
+    """List the suites whose recipe values hold in a suite, the last wins: the one it is like, and itself."""
+    return [*([_find_suite(card.like)] if card.like else []), card]
+
+
+def _find_suite(name: str) -> SuiteCard:
     if not name.endswith(".toml"):
         return check_suite(find(SuiteCard, name))
     if not Path(name).is_file():
@@ -153,14 +168,37 @@ def find_suite(name: str) -> SuiteCard:
     return check_suite(read_card(SuiteCard, Path(name)))
 
 
-def find_corpus(name: str) -> CorpusCard:
-    """Find a corpus by name or by the path of its card; the latter is called as the folder its card lies in."""
+MADE_CORPORA = "capfilt"
+"""The folder, below the data folder, of the corpora that ``vlbench capfilt`` made, each in one of its own."""
+
+
+def find_corpus(name: str, data: Path | None = None) -> CorpusCard:
+    """Find a corpus by name or by the path of its card, which may lead from the data folder too."""
     if not name.endswith(".toml"):
         return find(CorpusCard, name)
-    if not Path(name).is_file():
-        raise Misuse(f"there is no file {name}", "see: vlbench list corpora")
-    place = Path(name).absolute().parent
-    return read_card(CorpusCard, Path(name)).model_copy(update={"id": place.name, "folder": str(place)})
+    path = Path(name)
+    if not path.is_file() and data:
+        path = data / name
+    if not path.is_file():
+        made = Path(name).parent
+        noisy = made.name if made.parent.name == MADE_CORPORA else ""
+        where = f"{name} (nor {path})" if data and path != Path(name) else name
+        raise Misuse(
+            f"there is no file {where}",
+            f"make it: vlbench capfilt {noisy} --start run:ID" if noisy else "see: vlbench list corpora",
+        )
+    return read_card(CorpusCard, path).model_copy(
+        update={"id": corpus_name(name), "folder": str(path.absolute().parent)}
+    )
+
+
+def corpus_name(name: str) -> str:
+    """Say what a corpus is called: by its name, or by the folder and the file of its card; ``*2`` stays."""
+    card, times, count = name.partition("*")
+    if not card.endswith(".toml"):
+        return name
+    path = Path(card).absolute()
+    return (path.stem if path.stem == path.parent.name else f"{path.parent.name}-{path.stem}") + times + count
 
 
 def cards(kind: type[Card]) -> list[Card]:

@@ -30,7 +30,8 @@ class Chain(NamedTuple):
     def of_run(cls, planned: Plan, typed: Mapping[str, Any]) -> Chain:
         """Return what a run begins from: its size and numbers, the pre-training of its variant, for its task."""
         recipe = planned.recipe
-        own = {"size": recipe.size, "changes": recipe.changes, "variant": recipe.variant}
+        own: dict[str, Any] = {"size": recipe.size, "variant": recipe.variant}
+        own |= {"changes": recipe.changes} if recipe.changes else {}
         return cls(planned.model.id, own, planned.model.stages_for(planned.task.id), {"seed": recipe.seed})
 
     def plan(self, place: int, suite: str, start: str = "") -> Plan:

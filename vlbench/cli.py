@@ -156,7 +156,7 @@ def evaluate(
 
 @app.command("list")
 def list_(
-    what: Annotated[str, typer.Argument(help="methods, tasks, datasets, suites, published or runs")],
+    what: Annotated[str, typer.Argument(help="methods, tasks, datasets, corpora, suites, published or runs")],
     method: Annotated[str, typer.Option("--method", help="published numbers of one method")] = "",
     task: Annotated[str, typer.Option("--task", help="published numbers of one task")] = "",
     dataset: Dataset = "",
@@ -278,6 +278,7 @@ def score(
     choices: Annotated[Path | None, typer.Option("--choices", help="gqa: valid and plausible answers")] = None,
     scenes: Annotated[Path | None, typer.Option("--scenes", help="gqa: scene graphs")] = None,
     consistency: Annotated[bool, typer.Option("--consistency", help="gqa: score entailed questions too")] = False,
+    pool: Annotated[bool, typer.Option("--pool", help="retrieval: search only the images of the answer file")] = False,
     scorer: Annotated[str, typer.Option("--scorer", help="version of the scorer; the official one if not given")] = "",
     as_json: AsJson = False,
     debug: Debug = False,
@@ -289,7 +290,7 @@ def score(
     from vlbench.tasks.base import OfficialFiles, Task
 
     code, files = load_code(find(TaskCard, task).code, Task), OfficialFiles(answers, questions, annotations, choices)
-    files = files._replace(scenes=scenes, consistency=consistency, scorer=scorer)
+    files = files._replace(scenes=scenes, consistency=consistency, scorer=scorer, pool=pool)
     _only_its_options(code, files, task)
     found = code.score_files(files)
     if as_json:
@@ -305,7 +306,8 @@ def _only_its_options(code: type[Task], files: OfficialFiles, task: str) -> None
     from vlbench.types import Misuse
 
     taken = getattr(code, "score_options", None)  # a task of one's own need not say what it takes
-    given = [name for name in ("questions", "annotations", "choices", "scenes", "consistency") if getattr(files, name)]
+    options = ("questions", "annotations", "choices", "scenes", "consistency", "pool")
+    given = [name for name in options if getattr(files, name)]
     for name in given:
         if taken is not None and name not in taken:
             takes = ", ".join(f"--{one}" for one in ("answers", *taken, "scorer"))

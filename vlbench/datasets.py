@@ -8,11 +8,11 @@ a tar of images is unpacked into the cache, as a run does.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vlbench.cards import DatasetCard, Split, TaskCard
+from vlbench.cards import DataFile, DatasetCard, Split, TaskCard
 from vlbench.catalog import card_names, cards, find, find_dataset
 from vlbench.data.features import FeatureFile
 from vlbench.data.transforms import open_picture
@@ -20,7 +20,7 @@ from vlbench.made import FOLDER, made_folder, placed
 from vlbench.paths import sha256
 from vlbench.plugins import load_code
 from vlbench.tasks.base import Task
-from vlbench.tasks.places import alternatives, first_here, located
+from vlbench.tasks.places import alternatives, first_here, located, wanted_files
 from vlbench.tasks.reading import listed
 from vlbench.types import BadData, Fault, Misuse, Progress, nearest, quiet
 from vlbench.world.checking import changed, command_for, count_files, read_manifest
@@ -42,6 +42,13 @@ class Part(NamedTuple):
     """Of them, those that are here as files or as stored features."""
     wrong: tuple[str, ...]
     """What is wrong, a line each, with the first ten ids."""
+    lacks: tuple[str, ...] = ()
+    """Of an optional split, what is not here, likewise: the data set is whole without it."""
+
+    @property
+    def state(self) -> str:
+        """Say in a word or two how it is: wrong, whole, in part, or not here."""
+        return "wrong" if self.wrong else "whole" if not self.lacks else "in part" if self.at_hand else "not here"
 
 
 class Here(NamedTuple):
@@ -74,7 +81,7 @@ def _here(card: DatasetCard, data: Path) -> Here:
         task = _open(card, tasks[0], data) if tasks else None
         whole = task is not None and all(_files_here(task, split) for split in card.splits)
         return Here(card.id, card.name, tasks, "here" if whole else "not here", f"pip install {card.id}")
-    papers = alternatives(f for f in card.file if f.role not in ("images", "features"))
+    papers = alternatives(f for f in wanted_files(card) if f.role not in ("images", "features"))
     found = [group for group in papers if first_here(data / card.folder, group)]
     state = "not here" if not found else "here" if len(found) == len(papers) else "in part"
     return Here(card.id, card.name, tasks, state, card.home)
@@ -113,9 +120,21 @@ def get(name: str, data: Path, *, size: str = "", progress: Progress = quiet) ->
     if card.package:
         return [f"{card.name} travels with a package: pip install {card.id}"]
     lines = [f"{card.name} is handed out by its authors only ({card.licence}): {card.home}"]
-    for file in card.file:
-        lines.append(f"put {file.name} into {data / card.folder}" + (f" (from {file.url})" if file.url else ""))
-    return lines
+    needed = wanted_files(card)
+    lines += [_put(group, data, card.folder) for group in alternatives(needed)]
+    spare = [file for file in card.file if file not in needed]
+    return lines + [f"if you like, {_put(group, data, card.folder)}" for group in alternatives(spare)]
+
+
+def _put(group: Sequence[DataFile], data: Path, folder: str) -> str:
+    """Say where a file goes, or any of several that stand for each other."""
+    ways = []
+    for file in group:
+        inside, _, name = posixpath.normpath(f"{folder}/{file.name}").rpartition("/")
+        about = "; ".join(part for part in (file.note, f"from {file.url}" if file.url else "") if part)
+        ways.append(f"{name} into {data / inside}" + (f" [{about}]" if about else ""))
+    first = group[0]
+    return f"put {'; or instead '.join(ways)} ({first.role}{f' of {first.split}' if first.split else ''})"
 
 
 def _is_whole(place: Path) -> bool:
@@ -173,11 +192,13 @@ def _check_task(
 
 
 def _check_split(task: Task, name: str, split: str, decoded: dict[Path, str], progress: Progress) -> Part:
-    expected = task.card.splits[split].examples
+    expected, optional = task.card.splits[split].examples, task.card.splits[split].optional
     wrong = list(_checksums(task, split))
     try:
         examples = task.examples(split)
     except Fault as fault:
+        if optional and not _files_here(task, split):
+            return Part(name, split, 0, expected, 0, 0, tuple(wrong), (fault.wrong,))
         return Part(name, split, 0, expected, 0, 0, (*wrong, fault.wrong))
     count = task.count(split)
     if expected and count != expected:
@@ -188,12 +209,14 @@ def _check_split(task: Task, name: str, split: str, decoded: dict[Path, str], pr
     files = _image_files(task, split, wrong)
     stored = _stored(task, split, wrong)
     lost = [key for key in keys if key not in files and key not in stored]
-    if lost:
-        wrong.append(f"images neither as files nor as features: {listed(lost)}")
+    lacks = (f"images neither as files nor as features: {listed(lost)}",) if lost else ()
+    if not optional:
+        wrong += lacks
     broken = list(_broken({key: files[key] for key in keys if key in files}, decoded, f"{name} {split}", progress))
     if broken:
         wrong.append(f"images that cannot be decoded: {listed(broken)}")
-    return Part(name, split, count, expected, len(keys), len(keys) - len(lost), tuple(wrong))
+    here = len(keys) - len(lost)
+    return Part(name, split, count, expected, len(keys), here, tuple(wrong), lacks if optional else ())
 
 
 def _image_files(task: Task, split: str, wrong: list[str]) -> Mapping[str, Path]:
@@ -242,4 +265,4 @@ def _broken(files: dict[str, Path], decoded: dict[Path, str], what: str, progres
 
 def as_rows(parts: Iterable[Part]) -> list[dict[str, Any]]:
     """Return parts as plain values for JSON."""
-    return [{**part._asdict(), "wrong": list(part.wrong)} for part in parts]
+    return [{**part._asdict(), "wrong": list(part.wrong), "lacks": list(part.lacks)} for part in parts]

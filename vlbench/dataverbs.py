@@ -19,6 +19,7 @@ data = typer.Typer(help="Which data is here; get, check, convert and extract it.
 app.add_typer(data, name="data")
 
 Name = Annotated[str, typer.Argument(help="a data set, as in: vlbench list datasets")]
+Checked = Annotated[str, typer.Argument(help="a data set or a corpus, as in: vlbench list datasets, list corpora")]
 
 
 @contextmanager
@@ -74,16 +75,29 @@ def get(
 
 
 @data.command()
-def check(name: Name, root: Data = None, as_json: AsJson = False, debug: Debug = False) -> None:
-    """Check counts, joins, checksums and that every image can be decoded; exit code 3 where something is wrong."""
-    from vlbench.datasets import as_rows
+def check(name: Checked, root: Data = None, as_json: AsJson = False, debug: Debug = False) -> None:
+    """Check counts, joins, checksums and that every image can be decoded; exit code 3 where something is wrong.
+
+    Of a split that the data set is whole without, what is not here is told and is not wrong. NAME may be a corpus too;
+    of a name that is both, both are checked.
+    """
+    from vlbench.cards import CorpusCard, DatasetCard
+    from vlbench.catalog import card_names
+    from vlbench.corpora_on_disk import check_corpus
+    from vlbench.datasets import Part, as_rows
     from vlbench.datasets import check as look
     from vlbench.paths import data_root
     from vlbench.report.columns import Column
     from vlbench.report.render import grid
 
+    corpus = name.endswith(".toml") or name in card_names(CorpusCard)
+    parts: list[Part] = []
     with _shown() as progress:
-        parts = look(name, data_root(root), progress=progress)
+        if not corpus or name in card_names(DatasetCard):
+            parts += look(name, data_root(root), progress=progress)
+        if corpus:
+            found = check_corpus(name, data_root(root), progress=progress)
+            parts.append(Part("pretraining", *found))
     if as_json:
         print_json(as_rows(parts))
     else:
@@ -92,16 +106,44 @@ def check(name: Name, root: Data = None, as_json: AsJson = False, debug: Debug =
         columns += [Column("", str, False)]
         cells = [
             [p.task, p.split, f"{p.examples:,}", f"{p.expected:,}" if p.expected else "-", f"{p.images:,}",
-             f"{p.at_hand:,}", "wrong" if p.wrong else "whole"]
+             f"{p.at_hand:,}", p.state]
             for p in parts
         ]  # fmt: skip
-        terminal().print(grid(columns, cells))
+        console = terminal()
+        console.print(grid(columns, cells))
+        for part in parts:
+            for line in part.lacks:
+                console.print(f"{part.task} {part.split} is not needed: {line}", highlight=False, markup=False)
     for part in parts:
         for line in part.wrong:
             print(f"vlbench: {part.task} {part.split}: {line}", file=sys.stderr)
     if any(part.wrong for part in parts):
         print(f"  -> see what belongs where: vlbench show {name}", file=sys.stderr)
         finish(3)
+
+
+@data.command()
+def duplicates(
+    corpus: Annotated[str, typer.Argument(help="a corpus, as in: vlbench list corpora")],
+    dataset: Annotated[str, typer.Argument(help="the data set that is to be evaluated on")],
+    root: Data = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """List the pictures of a corpus that are nearly pictures of a data set's evaluation splits (perceptual hash)."""
+    from vlbench.corpora_on_disk import compare_pictures
+    from vlbench.paths import data_root
+
+    with _shown() as progress:
+        found = compare_pictures(corpus, dataset, data_root(root), progress=progress)
+    if as_json:
+        unreadable = {"total": found.unreadable.total, "first": list(found.unreadable.first)}
+        print_json({"duplicates": [one._asdict() for one in found.duplicates], "unreadable": unreadable})
+        return
+    for one in found.duplicates:
+        print(f"{one.ours}\t{one.theirs}\t{one.distance:.3f}")
+    said = f"{len(found.duplicates):,} pictures of {corpus} are nearly pictures that {dataset} is evaluated on"
+    print(f"{said}; {found.unreadable.total:,} could not be read", file=sys.stderr)
 
 
 @data.command()

@@ -26,7 +26,7 @@ from vlbench.catalog import cards
 from vlbench.paths import cache_root
 from vlbench.plugins import load_code
 from vlbench.runfolder import this_code
-from vlbench.tasks.places import alternatives, first_here, located
+from vlbench.tasks.places import alternatives, first_here, located, wanted_files
 from vlbench.tracking import store_uri
 from vlbench.types import Fault
 
@@ -201,7 +201,7 @@ def _packaged(card: DatasetCard, data_root: Path) -> Finding:
 
 def _files(card: DatasetCard, folder: Path) -> Finding:
     """Say which official files of a data set are here: all but features, which are looked at apart."""
-    area, known = "data sets", [file for file in card.file if file.role != "features"]
+    area, known = "data sets", [file for file in wanted_files(card) if file.role != "features"]
     wanted = alternatives(known)
     missing = [_any_of([file.name for file in group]) for group in wanted if not first_here(folder, group)]
     here = [(file, located(folder, file.name)) for file in known if file.bytes]

@@ -15,6 +15,16 @@ from vlbench.world.checking import read_manifest
 from vlbench.world.layout import MANIFEST
 
 FOLDER = "world"
+_A_MINUTE = 8000
+"""Pictures that are drawn, with all that is written of them, in about a minute of one thread that has other work."""
+
+
+def time_to_make(size: str) -> str:
+    """Say about how long a world of a size takes to be made."""
+    from vlbench.world.making import SIZES
+
+    minutes = round(SIZES[size].pictures / _A_MINUTE)
+    return f"about {minutes} minutes" if minutes > 1 else "about a minute"
 
 
 def made_folder(size: str, data: Path) -> Path:

@@ -6,12 +6,12 @@ Nothing here imports torch: ``show``, ``--dry-run`` and the check of names answe
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from vlbench.cards import Checkpoint, DatasetCard, ModelCard, Paper, Split, SuiteCard, TaskCard
-from vlbench.catalog import card_names, cards, find, find_dataset, find_suite, known_forms, known_parameters
+from vlbench.catalog import card_names, cards, find, find_dataset, find_suite, known_forms, known_parameters, lineage
 from vlbench.paths import card_folder
 from vlbench.recipe import Layer, Recipe, resolve
 from vlbench.types import Fault, Misuse, nearest
@@ -273,15 +273,11 @@ def plan(method: str, task: str, *, suite: str = "quick", typed: Mapping[str, An
     model_card, task_card, suite_card = find_model(method), find_task(task), find_suite(suite)
     dataset_card = _find_dataset(task_card, str(typed.get("dataset", "")), suite_card)
     names = {"model": method, "task": task, "dataset": dataset_card.id, "suite": suite_card.id}
-    model_file, suite_file = origin(model_card.path), origin(suite_card.path)
-    asked = [task_card.id, dataset_card.id]
+    asked, model_file = [task_card.id, dataset_card.id], origin(model_card.path)
     layers: list[Layer] = [(origin(dataset_card.path), dataset_card.recipe)]
-    budget: list[Layer] = [(suite_file, suite_card.all)]
-    budget += [(suite_file, suite_card.tasks.get(name, {})) for name in asked]
-    budget.append((suite_file, suite_card.methods.get(model_card.id, {})))
-    budget += [(suite_file, suite_card.pairs.get(f"{model_card.id}/{name}", {})) for name in asked]
+    budget = _budget(suite_card, model_card.id, asked)
     if variant := suite_card.variants.get(str(typed.get("variant", ""))):
-        budget.append((suite_file, variant.run))
+        budget.append((origin(suite_card.path), variant.run))
     budget += _size_of_start(model_card, typed, _last("size", budget))
     size, start = (_last(key, [*budget, ("typed", typed)]) for key in ("size", "start"))
     budget += _words_of_start(model_card, dataset_card, start, size)
@@ -293,6 +289,17 @@ def plan(method: str, task: str, *, suite: str = "quick", typed: Mapping[str, An
         raise Misuse(f"{model_card.id} has no size '{recipe.size}'; {known}", f"see: vlbench show {model_card.id}")
     model_card = model_card.with_changes(recipe.size, recipe.changes)
     return Plan(model_card, task_card, dataset_card, suite_card, recipe, origins)
+
+
+def _budget(suite: SuiteCard, method: str, asked: Sequence[str]) -> list[Layer]:
+    """List what a suite, after the one it is like, says of a pair: of all, the task, the method, the pair itself."""
+    groups: list[Callable[[SuiteCard], list[Mapping[str, Any]]]] = [
+        lambda card: [card.all],
+        lambda card: [card.tasks.get(name, {}) for name in asked],
+        lambda card: [card.methods.get(method, {})],
+        lambda card: [card.pairs.get(f"{method}/{name}", {}) for name in asked],
+    ]
+    return [(origin(card.path), values) for group in groups for card in lineage(suite) for values in group(card)]
 
 
 def _last(key: str, layers: Sequence[Layer]) -> str:

@@ -15,7 +15,7 @@ from vlbench.catalog import find_corpus
 from vlbench.corpora.feed import CorpusFeed, Lost
 from vlbench.corpora.images import CorpusPixels, CorpusRegions
 from vlbench.corpora.mixture import Mixture
-from vlbench.corpora.opening import open_corpus
+from vlbench.corpora.opening import open_corpus, texts_of
 from vlbench.data.batches import Collator, Share
 from vlbench.data.images import ImageStore
 from vlbench.data.opening import open_stored, open_words
@@ -32,7 +32,7 @@ from vlbench.plugins import load_code
 from vlbench.prepare import PIXELS, Options, starting_point, transforms
 from vlbench.recipe import RUNNING, resolve
 from vlbench.record import Basis, RunRecord
-from vlbench.runfolder import RECORD, WEIGHTS, WORDS, Begun, begin, find_run, finished, folder_of, locked
+from vlbench.runfolder import RECORD, WEIGHTS, WORDS, Begun, begin, changes, find_run, finished, folder_of, locked
 from vlbench.session import Made, logged, note, throughput, train_on
 from vlbench.tasks.reading import read_answers
 from vlbench.tracking import RunLog
@@ -58,6 +58,9 @@ def pretrain(plan: Plan, options: Options) -> Made:
     """Carry out one stage, going on where an earlier run of it stopped."""
     accelerator = open_device(options.device, plan.recipe.precision)
     folder = folder_of(plan, options.out, fresh=options.fresh)
+    if (record := finished(folder)) and (changed := _changed(record, plan, options)):
+        options.say(f"{folder.name} was made of other files ({', '.join(changed[:5])} changed since): a new run begins")
+        folder = folder_of(plan, options.out, fresh=True)
     with locked(folder):
         if record := finished(folder):
             return Made(record, folder, False)
@@ -73,11 +76,28 @@ def pretrain(plan: Plan, options: Options) -> Made:
     return Made(record, folder, True)
 
 
+def _changed(record: RunRecord, plan: Plan, options: Options) -> list[str]:
+    """Name what a finished stage read that is no longer the same, as far as that is seen without opening images."""
+    cards = _cards(plan, options)
+    now = {f"corpus:{card.id}/{name}": sha256(path)
+           for card in cards for name, path in texts_of(card, options.data).items()}  # fmt: skip
+    if start := starting_point(plan, options):
+        now["start"] = sha256(start[0])
+    return changes({name: content for name, content in record.inputs.items() if name in now}, now)
+
+
+def _cards(plan: Plan, options: Options) -> tuple[CorpusCard, ...]:
+    """Find the cards of a stage's corpora; a made-up one is made first where it is not there."""
+    names = [_named(text)[0] for text in plan.recipe.corpora]
+    found = [find_corpus(name, options.data) for name in names]
+    return tuple(open_made(card, options.data, progress=options.progress) for card in found)
+
+
 def open_corpora(plan: Plan, options: Options, folder: Path) -> OpenedCorpora:
     """Open a stage's corpora, their images as the method sees them, and its words."""
     recipe = plan.recipe
     named = [_named(text) for text in recipe.corpora]
-    cards = tuple(open_made(find_corpus(name), options.data, progress=options.progress) for name, _ in named)
+    cards = _cards(plan, options)
     parts = [open_corpus(card, options.data, progress=options.progress) for card in cards]
     mixture = Mixture([(corpus, times) for corpus, (_, times) in zip(parts, named, strict=True)])
     words = _open_words(plan, mixture, cards, options, folder)

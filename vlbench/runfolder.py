@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 from vlbench import __version__
 from vlbench.paths import make_folder, write_text
 from vlbench.plan import PRETRAINED, Plan, WrongStart, from_published, recipe_text
+from vlbench.recipe import Recipe
 from vlbench.record import Code, RunRecord, find_records, read_record
 from vlbench.types import BadData, Fault, Misuse, nearest
 
@@ -149,8 +150,8 @@ def _check_earlier(plan: Plan, folder: Path) -> None:
             f"{plan.model.id} at size {size} cannot start from {folder}: that is a run at size {earlier.size}",
             f"type --size {earlier.size}, or choose a run at size {size}: vlbench list runs",
         )
-    if earlier.recipe.changes != plan.recipe.changes:
-        now = ",".join(f"{name}:{json.dumps(value)}" for name, value in earlier.recipe.changes.items())
+    if (before := _built(earlier.recipe)) != _built(plan.recipe):
+        now = ",".join(f"{name}:{json.dumps(value)}" for name, value in before.items())
         raise WrongStart(
             f"{plan.model.id} cannot start from {folder}: that run had other numbers in its size ({now or 'none'})",
             f"type --set changes={now}",
@@ -167,6 +168,11 @@ def _check_earlier(plan: Plan, folder: Path) -> None:
         )
     if not (folder / WEIGHTS).is_file():
         raise BadData(f"{folder / WEIGHTS} is not here", "put it back, or choose another run: vlbench list runs")
+
+
+def _built(recipe: Recipe) -> dict[str, int | str]:
+    """Return the changed numbers that build other layers: whole ones and words; the rest say how these learn."""
+    return {name: value for name, value in recipe.changes.items() if type(value) in (int, str)}  # type: ignore[misc]
 
 
 def _no_start(plan: Plan, out: Path) -> Fault:

@@ -7,11 +7,10 @@ folders, records and starts are those of all runs.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from vlbench.cards import DatasetCard, ModelCard, TaskCard
-from vlbench.catalog import find, find_suite
+from vlbench.catalog import corpus_name, find, find_suite, lineage
 from vlbench.plan import Plan, find_model, origin
 from vlbench.recipe import Layer, resolve
 from vlbench.types import Misuse, nearest
@@ -43,7 +42,11 @@ def plan_stage(
         (here, values),
     ]
     layers += [("the run", usual or {})]
-    layers += [(there, suite_card.pretrain.get(name, {})) for name in _groups(model.id, stage)]
+    layers += [
+        (origin(card.path), card.pretrain.get(name, {}))
+        for name in _groups(model.id, stage)
+        for card in lineage(suite_card)
+    ]
     layers += [(there, variant.pretrain)] if variant else []
     recipe, origins = resolve([*layers, ("typed", {**typed, **names})])
     if recipe.size not in model.sizes:
@@ -56,8 +59,7 @@ def plan_stage(
         if objectives and name not in objectives:
             close = nearest(name, sorted(objectives))
             raise Misuse(f"{model.id} has no objective '{name}'; {close}", "as in: --set losses=a:1,b:0.5")
-    recipe = recipe.model_copy(update={"dataset": "+".join(Path(name).parent.name if name.endswith(".toml") else name
-                                                           for name in recipe.corpora)})  # fmt: skip
+    recipe = recipe.model_copy(update={"dataset": "+".join(map(corpus_name, recipe.corpora))})
     changed = model.with_changes(recipe.size, recipe.changes)
     return Plan(changed, _task(model, stage), _dataset(recipe.dataset), suite_card, recipe, origins)
 

@@ -1,7 +1,8 @@
-"""The verbs of pre-training."""
+"""The verbs of pre-training, and of making a corpus by what was pre-trained."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -53,3 +54,34 @@ def pretrain(
     chains = Chains(Setting(suite, typed, data, out, device, fresh, not no_mlflow, as_json, debug))
     chains.add(methods, listed(stage) if stage else [], seed)
     finish(chains.preview() if dry_run else chains.carry_out())
+
+
+@app.command()
+def capfilt(
+    corpus: Annotated[str, typer.Argument(help="the noisy corpus: a name, or the path of its card")],
+    start: Annotated[
+        str, typer.Option("--start", help="a pre-training: run:ID, published, or pretrained (the suite's own)")
+    ] = "pretrained",
+    clean: Annotated[str, typer.Option("--clean", help="corpora of human captions to learn from, as a,b")] = "",
+    suite: Suite = "quick",
+    into: Annotated[Path | None, typer.Option("--into", help="folder to write (DATA/capfilt/CORPUS)")] = None,
+    settings: Settings = None,
+    data: Data = None,
+    out: Out = None,
+    device: Device = "auto",
+    fresh: Annotated[bool, typer.Option("--fresh", help="judge the corpus anew, and replace what is there")] = False,
+    no_mlflow: NoMirror = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Bootstrap CORPUS by a pre-trained BLIP: drop its wrong captions, write new ones; then pre-train on what is left."""
+    from vlbench.capfilt.command import CapFilt
+    from vlbench.capfilt.planning import Wish
+    from vlbench.several import Setting
+
+    typed = typed_values(settings=settings)
+    setting = Setting(suite, typed, data, out, device, fresh, not no_mlflow, as_json, debug)
+    wish = Wish(corpus, start, tuple(listed(clean)) if clean else (), into, suite, typed)
+    command = CapFilt(setting, wish)
+    finish(command.preview() if dry_run else command.carry_out())

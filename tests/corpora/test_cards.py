@@ -16,7 +16,7 @@ from vlbench.types import BadData, Misuse
 @pytest.mark.parametrize("card", cards(CorpusCard), ids=lambda card: card.id)
 def test_corpus_cards(card: CorpusCard, tmp_path: Path) -> None:
     assert card.layout in opening._OPENERS
-    assert {file.role for file in card.file} <= {"texts", "shards", "images", "features", "answers"}
+    assert {file.role for file in card.file} <= {"texts", "shards", "images", "features", "answers", "truth"}
     assert card.licence
     assert card.examples == card.images == 0 or card.made  # no source at hand counts the published ones
     with pytest.raises(BadData, match="there is no file") as fault:

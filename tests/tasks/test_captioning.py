@@ -177,6 +177,31 @@ def test_nocaps_is_scored_by_domain_each_as_a_set_of_its_own(nocaps: Captioning,
     assert {name: found[name] for name in scores} == pytest.approx({name: one.value for name, one in scores.items()})
 
 
+def test_the_kinds_of_images_have_scores(coco: Captioning, root: Path) -> None:
+    """Of the whole set's rarity of words, so that the kinds make up the whole; images of no kind count there only."""
+    kinds = {"9": "objects_1_2", "10": "objects_5_6", "11": "objects_1_2", "0": "objects_3_4"}
+    write(root / "coco-captions" / "skills.json", kinds)
+    given = {e.id: sentences(int(e.id) % 11)[1] for e in coco.examples("test")}
+    scores = coco.score(given, "test")
+    assert [name for name in scores if "objects" in name] == ["cider_objects_1_2", "cider_objects_5_6"]
+    assert [scores[f"cider_objects_{few}"].count for few in ("1_2", "5_6")] == [2, 1]
+    whole = {e.id: kinds.get(e.id, "none") for e in coco.examples("test")}
+    write(root / "coco-captions" / "skills.json", whole)
+    parts = Captioning(coco.card, root).score(given, "test")
+    total = sum(parts[f"cider_{kind}"].value * parts[f"cider_{kind}"].count for kind in set(whole.values()))
+    assert total / 6 == pytest.approx(parts["cider"].value)
+    assert parts["cider_objects_1_2"] == scores["cider_objects_1_2"]
+    assert len({parts[f"cider_{kind}"].value for kind in set(whole.values())}) > 1
+    assert set(coco.files("test")) == {"dataset_coco.json", "skills.json"}
+
+
+@pytest.mark.parametrize("content", ["[]", '{"9": 3}', "{"])
+def test_faulty_kinds_are_one_line(coco: Captioning, root: Path, content: str) -> None:
+    write(root / "coco-captions" / "skills.json", content)
+    with pytest.raises(BadData, match=r"skills\.json"):
+        coco.score({"9": "a dog"}, "test")
+
+
 def test_meteor_stands_beside_the_others_where_it_is(coco: Captioning, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(caption_scores, "meteor", lambda said, wanted: Meteor(0.25, (0.25,) * len(said)))
     score = coco.score(best(coco, "test"), "test")["meteor"]

@@ -130,11 +130,13 @@ def test_every_pickle_protocol_and_json_hold_the_same(tmp_path: Path, protocol: 
     assert len(one) == 2 * sum(COUNTS.values())
 
 
-@pytest.mark.parametrize(("name", "refs"), [("refcoco", "refs(unc).p"), ("refcocog", "refs(umd).p")])
+@pytest.mark.parametrize(
+    ("name", "refs"), [("refcoco", "refs(unc).p"), ("refcoco+", "refs(unc).p"), ("refcocog", "refs(umd).p")]
+)
 def test_the_samples_of_the_official_layout(tmp_path: Path, name: str, refs: str) -> None:
     shutil.copytree(SAMPLES / name, tmp_path / name)
     task = RefCOCO(find(DatasetCard, name), tmp_path)
-    splits = ["train", "val", "testA", "testB"] if name == "refcoco" else ["train", "val", "test"]
+    splits = ["train", "val", "test"] if name == "refcocog" else ["train", "val", "testA", "testB"]
     assert sum(len(task.examples(split)) for split in splits) == 42
     first = task.examples("train")[0]
     assert (first.id, first.texts) == ("0", ("the lady with the blue shirt",))

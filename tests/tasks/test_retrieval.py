@@ -350,9 +350,11 @@ def content(**changed: Any) -> dict[str, Any]:
     return {"scores": scores, "image_ids": [int(one["filename"][:3]) for one in images], "text_ids": texts} | changed
 
 
-def scored(root: Path, answers: bytes, name: str = "flickr30k/dataset_flickr30k.json") -> dict[str, Any]:
+def scored(
+    root: Path, answers: bytes, name: str = "flickr30k/dataset_flickr30k.json", *, pool: bool = False
+) -> dict[str, Any]:
     path = write(root / "answers.npz", answers)
-    return Retrieval.score_files(OfficialFiles(path, annotations=root / name))  # type: ignore[return-value]
+    return Retrieval.score_files(OfficialFiles(path, annotations=root / name, pool=pool))  # type: ignore[return-value]
 
 
 def test_answer_files_score_as_runs_do(root: Path, task: Retrieval) -> None:
@@ -360,8 +362,58 @@ def test_answer_files_score_as_runs_do(root: Path, task: Retrieval) -> None:
     found = scored(root, task.answers_content(given, "test"))
     mine = task.score(given, "test")
     assert {name: found[name] for name in mine} == pytest.approx({name: score.value for name, score in mine.items()})
-    assert list(found) == [*mine, "rsum", "count", "images", "scorer"]
+    assert list(found) == [*mine, "rsum", "count", "images", "images_of_the_split", "scorer"]
+    assert found["images_of_the_split"] == 12
     assert (found["count"], found["images"], found["scorer"]) == (25, 12, "itm-eval")
+
+
+def part(images: int, texts: int) -> bytes:
+    """An answer file of the first so many images and texts of the test split; of these 12 have 25."""
+    arrays = content()
+    ids = {name: arrays[name][:count] for name, count in (("image_ids", images), ("text_ids", texts))}
+    return packed(scores=arrays["scores"][:images, :texts], **ids)
+
+
+def test_an_answer_file_of_some_images_is_scored_where_that_is_said(root: Path) -> None:
+    """As ViLBERT's and METER's runs, which search the first images of a split."""
+    task = opened("flickr30k", root, pool=5)
+    given: dict[str, Answer] = {e.id: Vectors(None, None, 0.9) for e in task.examples("test")}
+    draw = np.random.default_rng(3)
+    given |= {example.id: Vectors(None, None, draw.random()) for example in task.follow_up(given)}
+    written, mine = task.answers_content(given, "test"), task.score(given, "test")
+    found = scored(root, written, pool=True)
+    assert {name: found[name] for name in mine} == pytest.approx({name: score.value for name, score in mine.items()})
+    assert 0 < found["r_mean"] < 100
+    assert (found["count"], found["images"], found["images_of_the_split"]) == (11, 5, 12)
+    assert found["notes"] == ["searched among 5 of the 12 images of the split: not comparable with all of them"]
+    with pytest.raises(BadData, match=r"images without scores: 114, .* \(7 in all\); texts without scores") as refused:
+        scored(root, written)
+    assert "--pool" in refused.value.todo
+    whole = scored(root, packed(**content()), pool=True)
+    assert whole == scored(root, packed(**content()))
+    assert "notes" not in whole
+
+
+@pytest.mark.parametrize(
+    ("images", "texts", "line"),
+    [
+        (5, 10, r"texts without scores: 131 \(1 in all\)"),
+        (4, 10, r"scores of texts that are not in the annotations: 130 \(1 in all\)"),
+    ],
+)
+def test_a_pool_has_every_text_of_its_images_and_no_other(root: Path, images: int, texts: int, line: str) -> None:
+    with pytest.raises(BadData, match=line) as refused:
+        scored(root, part(images, texts), pool=True)
+    assert refused.value.todo == "it holds every text of its images, and no other"
+
+
+def test_a_pool_holds_images_of_the_split_only(root: Path) -> None:
+    arrays = content()
+    arrays["image_ids"][0] = 999
+    for pool in (True, False):
+        with pytest.raises(BadData, match=r"scores of images that are not in the annotations: 999") as refused:
+            scored(root, packed(**arrays), pool=pool)
+        assert "--pool" not in refused.value.todo
 
 
 def test_rows_and_columns_may_come_in_any_order_and_be_called_by_any_name(root: Path) -> None:
@@ -610,14 +662,20 @@ def test_no_bytes_end_in_anything_but_bad_data(tmp_path: Path, name: str, more: 
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(at=st.integers(0, 2600), change=st.binary(min_size=1, max_size=6), cut=st.booleans(), tight=st.booleans())
+@given(
+    at=st.integers(0, 2600),
+    change=st.binary(min_size=1, max_size=6),
+    cut=st.booleans(),
+    tight=st.booleans(),
+    pool=st.booleans(),
+)
 def test_no_bytes_of_an_answer_file_end_in_anything_but_bad_data(
-    root: Path, at: int, change: bytes, cut: bool, tight: bool
+    root: Path, at: int, change: bytes, cut: bool, tight: bool, pool: bool
 ) -> None:
     good = packed(tight=tight, **content())
     changed = good[:at] + change if cut else good[:at] + change + good[at + len(change) :]
     try:
-        found = scored(root, changed)
+        found = scored(root, changed, pool=pool)
     except BadData:
         return
     assert found["count"] == 25

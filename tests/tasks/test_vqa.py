@@ -20,6 +20,7 @@ from vlbench.tasks.reading import read_answers
 from vlbench.tasks.vqa import VQA
 from vlbench.types import BadData, Example, Fault, Misuse
 
+SAMPLES = Path(__file__).parents[1] / "official" / "samples"
 WORDS = ["red", "yes", "2", "no"]
 
 
@@ -217,6 +218,33 @@ def test_answers_file_is_the_official_one(vqa: VQA, official: Path) -> None:
     assert found["scorer"] == "official-2021"
     assert found["per_question_type"] == {"what is": found["overall"]}
     assert set(found["per_answer_type"]) == {"other", "yes/no", "number"}  # type: ignore[call-overload]
+
+
+def test_samples_of_the_official_files(tmp_path: Path) -> None:
+    """The sample has files of train and test-dev; those of train stand for val, too."""
+    folder = Path(shutil.copytree(SAMPLES / "vqa_v2", tmp_path / "vqa-v2"))
+    for name in ("v2_OpenEnded_mscoco_{}_questions.json", "v2_mscoco_{}_annotations.json"):
+        content = (folder / name.format("train2014")).read_text()
+        write(folder / name.format("val2014"), content.replace("train2014", "val2014"))
+    task = VQA(find(DatasetCard, "vqa-v2").model_copy(update={"answer_count": 2}), tmp_path)
+    assert [len(task.examples(split)) for split in ("train", "val", "test-dev")] == [35, 35, 12]
+    first = task.examples("train")[0]
+    assert (first.id, first.texts, first.answer) == ("132417000", ("Is there a dog in the picture?",), {"no": 1.0})
+    assert {example.answer for example in task.examples("test-dev")} == {None}
+    assert {"no", "yes", "blue"} <= set(task.answers)
+    questions, annotations = (task.files("train")[name] for name in sorted(task.files("train")))
+    results = folder / "vqa_OpenEnded_mscoco_train2014_example_results.json"
+    found = VQA.score_files(OfficialFiles(results, questions, annotations))
+    assert found["count"] == 35
+    kinds = (folder / "mscoco_question_types.txt").read_text().splitlines()
+    assert set(found["per_question_type"]) <= set(kinds)  # type: ignore[call-overload]
+    listed = json.loads((folder / "lxmert_minival.json").read_bytes())
+    write(folder / "minival.json", listed)
+    with pytest.raises(BadData, match=r"questions that val does not hold: 458752000 \(1 in all\)"):
+        task.examples("minival")  # the one real record is of another image
+    write(folder / "minival.json", listed[1:9])
+    whole = VQA(task.card, tmp_path)
+    assert [len(whole.examples(split)) for split in ("minival", "nominival")] == [8, 27]
 
 
 # --- bad files ------------------------------------------------------------------------------------------
@@ -570,6 +598,22 @@ def test_a_task_needs_three_members_only(tmp_path: Path) -> None:
 def test_answer_lists_of_authors_are_read_in_their_order(tmp_path: Path, text: str) -> None:
     (tmp_path / "list.json").write_text(text)
     assert read_answers(tmp_path / "list.json") == ["no", "a dog", "2"]
+
+
+def test_the_published_answer_lists() -> None:
+    """LXMERT's two forms of a list are one order; MCAN's has as many answers in another."""
+    folder = SAMPLES / "answer_vocabularies"
+    for task, count in (("vqa", 3129), ("gqa", 1842)):
+        one, other = (
+            read_answers(folder / f"lxmert_{task}_trainval_{form}.json") for form in ("ans2label", "label2ans")
+        )
+        assert one == other
+        assert len(one) == len(set(one)) == count
+    mcan, lxmert = (read_answers(folder / f) for f in ("mcan_answer_dict.json", "lxmert_vqa_trainval_label2ans.json"))
+    assert (len(mcan), len(set(mcan))) == (3129, 3129)
+    assert mcan != lxmert
+    assert len(set(mcan) & set(lxmert)) > 3000
+    assert read_answers(SAMPLES / "albef" / "answer_list.json") == lxmert[:50]
 
 
 @pytest.mark.parametrize(

@@ -234,8 +234,8 @@ def test_refcoco(world: Any, name: str) -> None:
     boxes = {one["id"]: one for one in instances["annotations"]}
     images = {one["id"]: one for one in instances["images"]}
     refs = world.refs(f"{name}/{path.name}")
-    splits = {"train", "val", "test"} if name == "refcocog" else {"train", "val", "testA", "testB"}
-    assert {ref["split"] for ref in refs} == splits
+    tests = {"test", "unseen"} if name == "refcocog" else {"testA", "testB"}
+    assert {ref["split"] for ref in refs} == {"train", "val", *tests}
     assert [ref["ref_id"] for ref in refs] == list(range(len(refs)))
     assert [one for ref in refs for one in ref["sent_ids"]] == list(range(sum(len(ref["sent_ids"]) for ref in refs)))
     for ref in refs:

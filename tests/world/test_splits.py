@@ -75,11 +75,46 @@ def test_domains_of_nocaps_say_how_new_a_picture_is(world: Any, trained: set[tup
     assert min(Counter(image["domain"] for image in images).values()) > 15
 
 
-@pytest.mark.parametrize("name", ["refcoco", "refcoco+"])
-def test_testb_is_of_unseen_pairs(world: Any, trained: set[tuple[str, str]], name: str) -> None:
-    for ref in world.refs(f"{name}/refs(unc).p"):
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [("refcoco/refs(unc).p", "testB"), ("refcoco+/refs(unc).p", "testB"), ("refcocog/refs(umd).p", "unseen")],
+)
+def test_one_test_is_of_unseen_pairs(world: Any, trained: set[tuple[str, str]], name: str, split: str) -> None:
+    refs = world.refs(name)
+    assert sum(ref["split"] == split for ref in refs) > 10
+    for ref in refs:
         thing = world.things[world.keys[ref["image_id"]]][ref["ann_id"] % 100]
-        assert bool(_pairs([thing]) - trained) == (ref["split"] == "testB")
+        assert bool(_pairs([thing]) - trained) == (ref["split"] == split)
+
+
+def test_captions_of_unseen_pairs(world: Any) -> None:
+    """ALBEF's list for retrieval holds the captions that COCO's file holds for captioning, five a picture."""
+    listed = world.json("karpathy/flickr30k_unseen.json")
+    assert len(listed) == world.manifest.tasks["karpathy"]["unseen"]["images"] == POOL["unseen2015"]
+    assert world.manifest.tasks["karpathy"]["unseen"]["examples"] == 5 * len(listed)
+    coco = world.json("coco-captions/captions_unseen2015.json")
+    assert world.manifest.tasks["coco-captions"]["unseen"] == {"images": len(listed), "examples": len(listed)}
+    said: dict[str, list[str]] = {world.keys[image["id"]]: [] for image in coco["images"]}
+    for one in coco["annotations"]:
+        said[world.keys[one["image_id"]]].append(one["caption"])
+    found = {entry["image"]: entry["caption"] for entry in listed}
+    assert found == {f"coco/{key}.png": texts for key, texts in said.items()}
+    assert all((world.folder / "images" / image).is_file() for image in found)
+    assert all("unseen2015" in image for image in found)
+
+
+def test_no_unseen_pair_is_captioned_in_training(world: Any, trained: set[tuple[str, str]]) -> None:
+    shown = (things for key, things in world.things.items() if "unseen2015" in key)
+    new = {f"{colour} {shape}" for things in shown for colour, shape in _pairs(things) - trained}
+    listed = world.json("karpathy/flickr30k_unseen.json")
+    usual = [image for image in world.json("karpathy/dataset_flickr30k.json")["images"] if image["split"] == "train"]
+    assert len(new) == 12
+
+    def named(texts: list[str]) -> bool:
+        return any(pair in text for text in texts for pair in new)
+
+    assert not any(named([one["raw"] for one in image["sentences"]]) for image in usual)
+    assert sum(named(entry["caption"]) for entry in listed) > 0.7 * len(listed)
 
 
 def test_pictures_are_stored_once_and_decode(world: Any) -> None:
@@ -204,6 +239,20 @@ def test_every_example_has_a_skill(world: Any, dataset: str) -> None:
     if dataset in ("vqa-v2", "snli-ve", "nlvr2"):
         assert set(skills.values()) == set(SKILLS)
         assert min(Counter(skills.values()).values()) > 0.01 * len(skills)
+
+
+def test_every_captioned_picture_says_how_much_it_shows(world: Any) -> None:
+    kinds = world.json("coco-captions/skills.json")
+    wanted = {
+        1: "objects_1_2",
+        2: "objects_1_2",
+        3: "objects_3_4",
+        4: "objects_3_4",
+        5: "objects_5_6",
+        6: "objects_5_6",
+    }
+    assert kinds == {str(number): wanted[len(world.things[key])] for number, key in world.keys.items()}
+    assert min(Counter(kinds.values()).values()) > 100
 
 
 def test_contrast_sets_flip_what_they_change(world: Any) -> None:

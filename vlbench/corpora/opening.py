@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vlbench.cards import CorpusCard
-from vlbench.corpora.corpus import Corpus
+from vlbench.corpora.corpus import Corpus, named_files
 from vlbench.corpora.lines import Lines
 from vlbench.corpora.lxmert import Sentences
 from vlbench.corpora.pairs import Pairs
@@ -36,6 +36,14 @@ def open_corpus(card: CorpusCard, root: Path, *, progress: Progress = quiet) -> 
     if ":" in card.id or not card.id:
         raise Misuse(f"{card.path}: a corpus cannot be called '{card.id}'", "rename the card; ids are CORPUS:RECORD")
     return _OPENERS[card.layout](card, _find(card, root), progress)
+
+
+def texts_of(card: CorpusCard, root: Path) -> dict[str, Path]:
+    """Name the files that a corpus's examples are read from as ``Corpus.files`` does, without reading any."""
+    if card.layout == "pictures":
+        return {}
+    found = _find(card, root)
+    return named_files([*found.texts, *(found.beside if card.layout == "lxmert" else [])])
 
 
 def _find(card: CorpusCard, root: Path) -> _Found:

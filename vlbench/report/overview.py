@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vlbench.cards import DatasetCard, ModelCard, SuiteCard, TaskCard
+from vlbench.cards import CorpusCard, DatasetCard, ModelCard, SuiteCard, TaskCard
 from vlbench.catalog import card_names, cards, find, known_forms
 from vlbench.recipe import Recipe
 from vlbench.record import RunRecord, find_records
@@ -112,6 +112,26 @@ def _dataset(card: DatasetCard) -> dict[str, Any]:
     }
 
 
+def list_corpora() -> Listing:
+    """List the corpora for pre-training, their size as published, and whether they have region features."""
+    columns = ("corpus", "name", "images", "examples", "regions", "licence", "about")
+    rows: list[dict[str, Any]] = [
+        {
+            "corpus": card.id,
+            "name": card.name,
+            "layout": card.layout,
+            "images": card.images or None,
+            "examples": card.examples or None,
+            "unstated": [],
+            "regions": any(file.role == "features" for file in card.file),
+            "licence": card.licence,
+            "about": card.about,
+        }
+        for card in cards(CorpusCard)
+    ]
+    return Listing("corpora", columns, rows)
+
+
 def list_suites() -> Listing:
     """List the suites and what to expect of them."""
     columns = ("suite", "datasets", "about", "expect")
@@ -196,6 +216,7 @@ _LISTS: Mapping[str, Callable[[Path], Listing]] = {
     "methods": lambda runs: list_methods(),
     "tasks": lambda runs: list_tasks(),
     "datasets": lambda runs: list_datasets(),
+    "corpora": lambda runs: list_corpora(),
     "suites": lambda runs: list_suites(),
     "published": lambda runs: list_published(),
     "runs": list_runs,

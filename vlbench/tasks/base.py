@@ -36,6 +36,8 @@ class OfficialFiles(NamedTuple):
     scenes: Path | None = None
     consistency: bool = False
     scorer: str = ""
+    pool: bool = False
+    """Of retrieval: whether the answers may be of some of a split's images only, among which they are searched."""
 
 
 def needed(files: OfficialFiles, name: Literal["questions", "annotations"], task: str) -> Path:

@@ -52,8 +52,13 @@ def metrics_of(said: Sequence[str], wanted: Sequence[Sequence[str]]) -> tuple[di
     }, [found.meteor.missing] * bool(found.meteor.missing)
 
 
-def scores_of(said: Sequence[str], wanted: Sequence[Sequence[str]], scorer: str) -> dict[str, Score]:
-    """Return every metric with its interval over images; METEOR, where it is known, without."""
+def scores_of(
+    said: Sequence[str], wanted: Sequence[Sequence[str]], scorer: str, labels: Sequence[str] = ()
+) -> dict[str, Score]:
+    """Return every metric with its interval over images; METEOR, where it is known, without.
+
+    ``labels``: of every image, or none; each gets a CIDEr-D of its own, by how rare words are among all images.
+    """
     found, count = measure(said, wanted), len(said)
     values, (low, high) = bleu_of_sum(found.bleu), bleu_interval(found.bleu)
     scores = {"cider": _mean(found.cider, _HIGHEST, scorer)}
@@ -65,6 +70,9 @@ def scores_of(said: Sequence[str], wanted: Sequence[Sequence[str]], scorer: str)
     scores["rouge_l"] = _mean(found.rouge, 1.0, scorer)
     if found.meteor.value is not None:
         scores["meteor"] = Score(value=100 * found.meteor.value, count=count, scorer=scorer)
+    own = np.array(labels)
+    for label in sorted(set(labels) - {""}):
+        scores[f"cider_{label}"] = _mean(found.cider[own == label], _HIGHEST, scorer)
     return scores
 
 

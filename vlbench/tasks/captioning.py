@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
@@ -18,6 +19,7 @@ from vlbench.tasks.karpathy_files import PARTS, Pictured, read_pictured
 from vlbench.tasks.reading import describe, parse_json, refuse
 from vlbench.tasks.records import read_bytes
 from vlbench.tasks.servers import Server
+from vlbench.tasks.skills import FILE, read_skills
 from vlbench.types import Answer, BadData, Example, Fault, Form, Misuse, nearest
 
 LEARNED = "train"
@@ -58,7 +60,10 @@ class Captioning(Task):
         return [Example(one.id, (one.key,), ("",), one.captions or None) for one in found]
 
     def score(self, given: Mapping[str, Answer], split: str, scorer: str = "") -> dict[str, Score]:
-        """Score answers, over all and, in nocaps, by domain; CIDEr-D is the main metric."""
+        """Score answers, over all and, in nocaps, by domain; CIDEr-D is the main metric.
+
+        It is also given by the kind of image, where a data set says so.
+        """
         version = self.version(scorer)
         examples = self.answered(given, split)
         if not self.split(split).public:
@@ -66,13 +71,23 @@ class Captioning(Task):
             raise Fault(f"the captions of {self.card.name} {split} are not public", todo)
         if not examples:
             raise BadData("there is no answer to score")
-        found = scores_of(*self._captions(examples, given), version)
+        labels = [self.breakdown(example).get("skill", "") for example in examples]
+        found = scores_of(*self._captions(examples, given), version, labels)
         domains = dict.fromkeys(self._domain(example, split) for example in examples)
         for domain in sorted(domains) if len(domains) > 1 else ():
             some = [example for example in examples if self._domain(example, split) == domain]
             own = scores_of(*self._captions(some, given), version)
             found |= {f"{metric}_{domain.replace('-', '_')}": score for metric, score in own.items()}
         return found
+
+    def breakdown(self, example: Example) -> Mapping[str, str]:
+        """Label an image by what it takes to describe it, where that is known: in the world, how much it shows."""
+        skill = self._skills.get(example.id)
+        return {"skill": skill} if skill else {}
+
+    @cached_property
+    def _skills(self) -> Mapping[str, str]:
+        return read_skills(self.folder)
 
     def version(self, scorer: str) -> str:
         """Return the scorer to use; Misuse where there is no such scorer."""
@@ -95,9 +110,10 @@ class Captioning(Task):
         return []
 
     def files(self, split: str) -> dict[str, Path]:
-        """Return the files that a split is read from."""
+        """Return the files that a split is read from, and what says the kinds of its images, where that is known."""
         self.split(split)
-        return self.sources.files(split)
+        skills = self.folder / FILE
+        return {**self.sources.files(split), **({FILE: skills} if skills.is_file() else {})}
 
     def image_files(self, split: str) -> dict[str, Path]:
         """Return the image files of a split that are here, by image key."""

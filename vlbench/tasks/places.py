@@ -33,15 +33,29 @@ def alternatives(files: Iterable[DataFile]) -> list[list[DataFile]]:
     """Group the files of a card: one of each group is enough, the first of it that is here counts.
 
     Annotations of a split stand for each other, and so do a folder of images, a tar of it, and one of the same name
-    that lies with another data set. All else is wanted: what is one data set in parts, such as GQA's questions.
+    that lies with another data set. A list of questions and answers stands for either file of its split. All else is
+    wanted: what is one data set in parts, such as GQA's questions.
     """
     groups: dict[tuple[str, ...], dict[str, DataFile]] = {}
-    for file in files:
+    for file in sorted(files, key=lambda one: one.alone):
         name = PurePosixPath(file.name).name.removesuffix(".tar").removesuffix("-images")
         one_of_split = file.role in ("annotations", "ids") and file.split
         key = (file.role, file.split) if one_of_split else (file.role, name)
-        groups.setdefault(key, {})[file.name] = file
+        for group in _replaced(file, groups.values()) or [groups.setdefault(key, {})]:
+            group[file.name] = file
     return [list(group.values()) for group in groups.values()]
+
+
+def _replaced(file: DataFile, groups: Iterable[dict[str, DataFile]]) -> list[dict[str, DataFile]]:
+    """Return the groups that a list of questions and answers stands for, be they of questions or of annotations."""
+    papers = {(role, file.split) for role in ("questions", "annotations")}
+    return [group for group in groups if file.alone and any((one.role, one.split) in papers for one in group.values())]
+
+
+def wanted_files(card: DatasetCard) -> list[DataFile]:
+    """List the files of a card without those that it is whole without: of optional splits, and lists of answers."""
+    spare = {name for name, split in card.splits.items() if split.optional}
+    return [file for file in card.file if file.split not in spare and file.role != "answers"]
 
 
 def first_here(folder: Path, group: Iterable[DataFile]) -> Path | None:

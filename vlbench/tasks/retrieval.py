@@ -45,7 +45,7 @@ class Retrieval(Task):
 
     form: ClassVar[Form] = "match"
     answers_suffix: ClassVar[str] = "npz"
-    score_options: ClassVar[tuple[str, ...]] = ("annotations",)
+    score_options: ClassVar[tuple[str, ...]] = ("annotations", "pool")
 
     def __init__(self, card: DatasetCard, folder: Path) -> None:
         super().__init__(card, folder)
@@ -123,14 +123,15 @@ class Retrieval(Task):
 
     @classmethod
     def score_files(cls, files: OfficialFiles) -> dict[str, object]:
-        """Score an answer file against the captions of a split, which its ids name."""
+        """Score an answer file against the captions of a split, which its ids name; or of some images of it."""
         path = needed(files, "annotations", "retrieval")
         if files.scorer not in ("", SCORER):
             raise Misuse(f"no scorer is called '{files.scorer}'; {nearest(files.scorer, [SCORER])}")
         said = read_scores(read_bytes(files.answers), str(files.answers))
-        images, owner = check_pool(said, read_pictured(path), files.answers, path)
+        images, owner, whole = check_pool(said, read_pictured(path), files.answers, path, pool=files.pool)
         to_image = None if said.to_image is None else said.to_image[images]
         found = recalls(said.to_text[images], owner, to_image)
+        note = f"searched among {len(images):,} of the {whole:,} images of the split: not comparable with all of them"
         names = [f"{way}_r{k}" for way in ("tr", "ir") for k in KS]
         return {
             "r_mean": found.mean,
@@ -138,7 +139,9 @@ class Retrieval(Task):
             "rsum": found.total,
             "count": len(owner),
             "images": len(images),
+            "images_of_the_split": whole,
             "scorer": SCORER,
+            **({"notes": [note]} if len(images) < whole else {}),
         }
 
     def _answered_pairs(self, given: Mapping[str, Answer]) -> list[Example]:

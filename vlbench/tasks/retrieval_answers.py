@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,27 +20,51 @@ FIRST_THOUSAND = "test1k_ids.txt"
 Integers = NDArray[np.intp]
 
 
+class Searched(NamedTuple):
+    """What an answer file searches, in the order of the annotations."""
+
+    rows: Integers
+    """[images]: their rows in the answer file."""
+    owner: Integers
+    """[texts of the answer file]: the place of each text's image among the images."""
+    whole: int
+    """How many images the split has of which these are all, or some."""
+
+
 def check_pool(
-    said: AnswerFile, found: Sequence[Pictured], answers: Path, annotations: Path
-) -> tuple[Integers, Integers]:
-    """Return the rows of the images in the order of the annotations, and the place of each text's image among them.
+    said: AnswerFile, found: Sequence[Pictured], answers: Path, annotations: Path, *, pool: bool = False
+) -> Searched:
+    """Return which images are searched, and whose the texts are.
 
     An answer file may call images and texts by any of the names that the annotations have for them. Of annotations of
     several splits it is held against the one that most of its images are of. BadData where its ids are not exactly
-    those of a split.
+    those of a split; with ``pool`` it may lack images, but then all of their texts.
     """
-    split = _split_of(said, found, annotations)
+    whole = _split_of(said, found, annotations)
+    split = _searched(said, whole) if pool else whole
     named = _named([one.names for one in split], set(said.images))
     captions = [(names, at) for at, one in enumerate(split) for names in one.caption_names]
     texts = _named([names for names, _ in captions], set(said.texts))
     faults = [*_faults(said.images, named, "images"), *_faults(said.texts, texts, "texts")]
     if faults:
         todo = f"an answer file holds every image and text of a split of {annotations} once, and no other"
+        if len(_searched(said, whole)) == len(said.images) < len(whole):
+            todo = "it holds every text of its images, and no other" if pool else f"{todo}; or say --pool: {_OWN}"
         raise BadData(f"{answers}: {'; '.join(faults)}", todo)
     rows = {name: row for row, name in enumerate(said.images)}
     image_of = {name: at for name, (_, at) in zip(texts, captions, strict=True)}
     owner = np.array([image_of[name] for name in said.texts], np.intp)
-    return np.array([rows[name] for name in named], np.intp), owner
+    return Searched(np.array([rows[name] for name in named], np.intp), owner, len(whole))
+
+
+_OWN = "it is searched among its own images only, as ViLBERT's and METER's runs are"
+
+
+def _searched(said: AnswerFile, split: Sequence[Pictured]) -> Sequence[Pictured]:
+    """Return the images of a split that an answer file holds."""
+    wanted = set(said.images)
+    named = _named([one.names for one in split], wanted)
+    return [one for one, name in zip(split, named, strict=True) if name in wanted]
 
 
 def _split_of(said: AnswerFile, found: Sequence[Pictured], annotations: Path) -> Sequence[Pictured]:

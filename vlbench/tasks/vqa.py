@@ -17,11 +17,12 @@ from vlbench.cards import DatasetCard
 from vlbench.metrics.vqa_accuracy import OFFICIAL, SCORERS, accuracies, answer_list, summarise
 from vlbench.record import Score
 from vlbench.tasks.base import OfficialFiles, Task, needed
-from vlbench.tasks.reading import read_json
+from vlbench.tasks.reading import listed, read_answers, read_json
 from vlbench.tasks.servers import Server
 from vlbench.tasks.skills import read_skills
 from vlbench.tasks.vqa_easy import EasyVQA
 from vlbench.tasks.vqa_files import Asked, check_answered, read_official, take_answers
+from vlbench.tasks.vqa_lists import number_of
 from vlbench.tasks.vqa_official import OfficialVQA
 from vlbench.types import Answer, BadData, Example, Fault, Form, Misuse, nearest
 
@@ -58,16 +59,21 @@ class VQA(Task):
         return [one.example for one in asked]
 
     def shares(self, example: Example) -> Mapping[int, float] | int:
-        """Return the share of the ten people who gave each closed answer, as ALBEF and BLIP weigh them."""
+        """Return the share of the ten people who gave each closed answer, as ALBEF and BLIP weigh them.
+
+        The one answer to a question on Visual Genome keeps the weight it has.
+        """
         people = self._people.get(example.id, ())
         if not people:
-            return super().shares(example)
+            return super().shares(example) if self.layout.one_answer else self.target(example)
         known = (self.answer_numbers[answer] for answer in people if answer in self.answer_numbers)
         return {place: times / len(people) for place, times in Counter(known).items()}
 
     @cached_property
     def answers(self) -> Sequence[str]:
-        """The preprocessed majority answers that occur often enough, in alphabetical order."""
+        """The preprocessed majority answers that occur often enough, in alphabetical order; or ALBEF's own list."""
+        if self.layout.answer_list:
+            return read_answers(self.layout.answer_list)
         asked = (one for split in self.card.answer_splits for one in self._asked(split).values())
         return answer_list((one.majority for one in asked), self.card.answer_count)
 
@@ -84,6 +90,9 @@ class VQA(Task):
             todo = "the answer file in the run's folder is what the evaluation server takes"
             raise Fault(f"the answers of {self.card.name} {split} are not public", todo)
         examples = self.answered(given, split)
+        if lone := [example.id for example in examples if not asked[example.id].reference.answers]:
+            todo = f"it is there to learn from: --set train_splits=train,{split}"
+            raise Misuse(f"{split} has one answer a question, and the scorers compare with many: {listed(lone)}", todo)
         said = [self.wording(given[example.id]) for example in examples]
         values = accuracies(said, [asked[example.id].reference for example in examples], version)
         return dict(zip([example.id for example in examples], values.tolist(), strict=True))
@@ -100,7 +109,7 @@ class VQA(Task):
     def answers_file(self, given: Mapping[str, Answer], split: str) -> list[dict[str, object]]:
         """Lay answers out as the official answer file and the evaluation server have them."""
         examples = self.answered(given, split)
-        return [{"question_id": int(e.id), "answer": self.wording(given[e.id])} for e in examples]
+        return [{"question_id": number_of(e.id), "answer": self.wording(given[e.id])} for e in examples]
 
     def check_upload(self, content: bytes, split: str) -> list[str]:
         """Say what the server would refuse: it takes every question of the split once, and no other."""
@@ -108,7 +117,7 @@ class VQA(Task):
             return super().check_upload(content, split)
         try:
             said = take_answers(json.loads(content), "the file")
-            check_answered(said.keys(), [int(identity) for identity in self._asked(split)], "the file")
+            check_answered(said.keys(), [number_of(identity) for identity in self._asked(split)], "the file")
         except (BadData, ValueError) as fault:
             return [fault.wrong if isinstance(fault, BadData) else f"not JSON: {fault}"]
         return []

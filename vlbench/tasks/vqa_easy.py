@@ -21,6 +21,7 @@ class EasyVQA:
     """Reads the package's files without importing it, as that would import what it draws with."""
 
     one_answer = True
+    answer_list: Path | None = None
 
     def __init__(self, card: DatasetCard, folder: Path) -> None:
         self.card = card

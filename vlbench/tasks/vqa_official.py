@@ -1,7 +1,7 @@
-"""The layout ``vqa-v2``: official question and annotation files, asked of COCO images.
+"""The layout ``vqa-v2``: official question and annotation files, asked of COCO images; or ALBEF's lists.
 
-The card names the files of each split. Splits that are part of val follow LXMERT's list: ``minival`` is what
-it holds, ``nominival`` the rest.
+The card names the files of each split. A list counts where the official questions of its split are not here. Splits
+that are part of val follow LXMERT's list: ``minival`` is what it holds, ``nominival`` the rest.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from vlbench.tasks.vqa_files import (
     read_local_ids,
     read_official,
 )
+from vlbench.tasks.vqa_lists import read_list
 from vlbench.types import BadData, Example
 
 _NAMED = re.compile(r"mscoco_([^_]+)_questions\.json$")
@@ -53,9 +54,22 @@ class OfficialVQA:
     def files(self, split: str) -> dict[str, Path]:
         """Return the question, annotation and local-split files of a split."""
         whole = self.card.splits[split].of
-        paths = [self._questions(whole or split), self._annotations(whole or split)]
+        listed = self._list(whole or split)
+        paths = [listed] if listed else [self._questions(whole or split), self._annotations(whole or split)]
+        paths += [self.answer_list] if listed else []
         paths += [local_file(self.folder)] if whole else []
         return {path.name: path for path in paths if path}
+
+    @property
+    def answer_list(self) -> Path | None:
+        """The closed list that belongs to ALBEF's lists, where that is here and the answer list would be made of them.
+
+        None too where official files are read: their answers are counted as before.
+        """
+        listed = [self._list(self.card.splits[split].of or split) for split in self.card.answer_splits]
+        names = (file.name for file in self.card.file if file.role == "answers")
+        here = (path for name in names if (path := self.folder / name).is_file())
+        return next(here, None) if listed and all(listed) else None
 
     def images(self, split: str) -> dict[str, Path]:
         """Return the COCO images that are here, by key; none where their folder is not."""
@@ -74,8 +88,17 @@ class OfficialVQA:
 
     def _named(self, role: str, split: str) -> Path | None:
         """Return the file of a role that the card names for a split."""
-        names = (file.name for file in self.card.file if file.role == role and file.split == split)
-        return next((self.folder / name for name in names), None)
+        named = (f.name for f in self.card.file if (f.role, f.split, f.alone) == (role, split, False))
+        return next((self.folder / name for name in named), None)
+
+    def _list(self, split: str) -> Path | None:
+        """Return the list that a split is read from; None where it is read from its official files."""
+        official = self._named("questions", split)
+        names = (file.name for file in self.card.file if file.alone and file.split == split)
+        paths = [self.folder / name for name in names]
+        if official is None:
+            return next(iter(paths), None)
+        return None if official.is_file() else next((path for path in paths if path.is_file()), None)
 
     def _questions(self, split: str) -> Path:
         path = self._named("questions", split)
@@ -92,6 +115,8 @@ class OfficialVQA:
         return path
 
     def _whole(self, split: str) -> dict[str, Asked]:
+        if listed := self._list(split):
+            return read_list(listed, self._todo, public=self.card.splits[split].public)
         questions = self._questions(split)
         official = read_official(questions, self._annotations(split), self._todo, _subtypes(questions))
         self._kinds |= {

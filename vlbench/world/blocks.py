@@ -12,7 +12,7 @@ from vlbench.world.dice import Dice
 from vlbench.world.layout import COCO_IMAGES, SPLITS, SUBSETS, Split
 from vlbench.world.scenes import SEEN_PAIRS, UNSEEN_PAIRS, Novelty, Scene, draw_scene
 
-WORLD_VERSION = 4
+WORLD_VERSION = 5
 """Raised with every change that changes a byte of a world."""
 DRAW = 1
 """What all chance depends on beside the seed: raised only where every picture is to be another."""

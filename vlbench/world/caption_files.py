@@ -1,4 +1,4 @@
-"""Captions in the files of Karpathy's splits, of COCO and of nocaps."""
+"""Captions in the files of Karpathy's splits, of COCO and of nocaps; those of unseen pairs in ALBEF's list."""
 
 from __future__ import annotations
 
@@ -21,9 +21,12 @@ _LICENSES = [{"url": "", "id": 1, "name": "made up"}]
 def write_captions(block: Block, captions: Sequence[Sequence[str]], output: Output) -> None:
     """Write the captions of a block, ten a picture; the first five are those of Karpathy's and COCO's files."""
     for place, (picture, texts) in enumerate(zip(block.pictures, captions, strict=True)):
-        if block.split != "unseen":
+        if block.split == "unseen":
+            _write_unseen(picture, texts[:AN_IMAGE], output)
+        else:
             _write_karpathy(block.split, place, picture, texts[:AN_IMAGE], output)
         _write_coco(block, picture, texts[:AN_IMAGE], output)
+        output.skill(_COCO, str(picture.number), crowd(picture.scene))
         if block.split in ("test", "unseen"):
             _write_nocaps(place, picture, texts, output)
 
@@ -48,6 +51,14 @@ def _write_karpathy(split: str, place: int, picture: Picture, texts: Sequence[st
         output.document(path_of(name, "", "captions"), {"dataset": dataset}, ("images",)).add(record, "images")
         # Of COCO, a training image is learned from once a caption, and any other is asked for one.
         output.tally(name, split, images=1, examples=len(texts) if name == _FLICKR or split == "train" else 1)
+
+
+def _write_unseen(picture: Picture, texts: Sequence[str], output: Output) -> None:
+    """List a picture as ALBEF does, since Karpathy's files know no such split; COCO's file of it is written for all."""
+    entry = {"image": f"coco/{picture.key}.png", "caption": list(texts)}
+    output.items(path_of(_FLICKR, "unseen", "annotations")).add(entry)
+    output.tally(_FLICKR, "unseen", images=1, examples=len(texts))
+    output.tally(_COCO, "unseen", images=1, examples=1)
 
 
 def bare(text: str) -> list[str]:
@@ -97,6 +108,12 @@ def _write_nocaps(place: int, picture: Picture, texts: Sequence[str], output: Ou
         for text in texts:
             file.add({"image_id": number, "id": output.number(f"{_NOCAPS} captions"), "caption": text}, "annotations")
     output.tally(_NOCAPS, split, images=1, examples=1)
+
+
+def crowd(scene: Scene) -> str:
+    """Say how much there is to describe: a caption may be of any skill, so it is the picture that is labelled."""
+    few = (len(scene.things) + 1) // 2 * 2
+    return f"objects_{few - 1}_{few}"
 
 
 def domain(scene: Scene) -> str:

@@ -10,8 +10,9 @@ Ids of images: COCO's number where the layout has numbers, the key where it has 
 leads there from ``vcr1images``, where its metadata lies; Karpathy's COCO ``filepath`` is a folder of ``images``).
 
 Skills: ``skills.json`` in the folder of a data set maps the id of every example, as a text, to the skill it asks for
-(VQA ``question_id``, GQA question id, NLVR2 ``identifier``, SNLI-VE ``pairID``, VCR ``annot_id``, RefCOCO ``sent_id``).
-Official readers read none of it.
+(VQA ``question_id``, GQA question id, NLVR2 ``identifier``, SNLI-VE ``pairID``, VCR ``annot_id``, RefCOCO ``sent_id``;
+COCO's image id, as a caption may be of any skill: how many objects there are to describe, ``objects_3_4``). Official
+readers read none of it.
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ FILES: dict[str, dict[str, dict[str, str]]] = {
     "refcoco": _referring("unc"),
     "refcoco+": _referring("unc"),
     "refcocog": _referring("umd"),
-    "karpathy": {"": {"captions": "dataset_flickr30k.json"}},
+    "karpathy": {"": {"captions": "dataset_flickr30k.json"}, "unseen": {"annotations": "flickr30k_unseen.json"}},
     "coco-captions": {
         "": {"captions": "dataset_coco.json"},
         **{split: {"annotations": f"captions_{SUBSETS[split]}.json"} for split in SPLITS},

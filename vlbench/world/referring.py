@@ -1,18 +1,19 @@
 """Expressions that mean one thing among others of its shape, in the files of RefCOCO, RefCOCO+ and RefCOCOg.
 
 RefCOCO's may say where a thing is, RefCOCO+'s only how it looks, RefCOCOg's what it stands beside. Two test splits:
-testA as training, testB of unseen pairs of colour and shape. The stated prior is the chance of who knows every object's
-box and shape and picks one of the shape that is meant; without the boxes far fewer are found.
+testA (of RefCOCOg, test) as training, testB (unseen) of unseen pairs of colour and shape. The stated prior is the
+chance of who knows every object's box and shape and picks one of the shape that is meant; without the boxes far fewer
+are found.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from vlbench.world.blocks import Block, Picture
 from vlbench.world.dice import Dice
-from vlbench.world.layout import SPLITS, Split, path_of, split_of
+from vlbench.world.layout import path_of, split_of
 from vlbench.world.output import Output
 from vlbench.world.scenes import SHAPES, SIDE, Scene, Thing
 from vlbench.world.words import RELATIONS, SHAPE_KINDS, Kind, corner, kind_of, single
@@ -74,18 +75,9 @@ def _by_neighbour(scene: Scene, thing: Thing) -> Iterator[Said]:
         yield Said(f"the {full.name}", "attribute")
 
 
-class Style(NamedTuple):
-    """How a data set refers."""
-
-    say: Callable[[Scene, Thing], Iterator[Said]]
-    splits: tuple[Split, ...]
-
-
-STYLES = {
-    "refcoco": Style(_by_place, SPLITS),
-    "refcoco+": Style(_by_look, SPLITS),
-    "refcocog": Style(_by_neighbour, ("train", "val", "test")),
-}
+Style: TypeAlias = Callable[[Scene, Thing], Iterator[Said]]
+"""How a data set refers."""
+STYLES: dict[str, Style] = {"refcoco": _by_place, "refcoco+": _by_look, "refcocog": _by_neighbour}
 CATEGORIES = {shape: number for number, shape in enumerate(SHAPES, 1)}
 _HEAD: dict[str, object] = {
     "info": {"description": "A made-up world in the layout of COCO 2014", "version": "1.0", "year": 2014},
@@ -97,8 +89,6 @@ _HEAD: dict[str, object] = {
 def write_referring(block: Block, output: Output) -> None:
     """Write the expressions of a block, in each of the three styles."""
     for name, style in STYLES.items():
-        if block.split not in style.splits:
-            continue
         dice, images, expressions, guessed = block.dice(name), 0, 0, 0.0
         for picture in block.pictures:
             said = _refer(picture.scene, style, dice, block.split == "unseen")
@@ -121,7 +111,7 @@ def _refer(scene: Scene, style: Style, dice: Dice, novel: bool) -> dict[int, lis
         thing = scene.things[place]
         if shapes.count(thing.shape) < 2 or (novel and not thing.unseen) or len(found) == _THINGS:
             continue
-        said = dice.some(list(dict.fromkeys(style.say(scene, thing))), dice.between(1, _SAID))
+        said = dice.some(list(dict.fromkeys(style(scene, thing))), dice.between(1, _SAID))
         if said:
             found[place] = said
     return found

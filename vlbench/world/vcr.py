@@ -1,4 +1,9 @@
-"""Questions with four answers and four reasons, in the files of VCR."""
+"""Questions with four answers and four reasons, in the files of VCR.
+
+There is no split of unseen pairs of colour and shape. Of each shape two colours are kept for such splits, so four
+answers, or reasons, about the color of a thing whose shape is named could not be right equally often: whoever knows
+which pairs are kept would know two of them wrong. What else is asked does not take a thing's colour and shape together.
+"""
 
 from __future__ import annotations
 
