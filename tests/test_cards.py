@@ -27,7 +27,7 @@ def test_model_cards(card: ModelCard) -> None:
     assert all(code.sees_at(sizes) == card.sees_at(name) for name, sizes in card.sizes.items())
     assert {"mini", "base"} <= set(card.sizes)
     assert set(card.modules) == {"vision", "text", "fusion", "decoder", "objectives"}
-    for checkpoint in card.checkpoint:
+    for checkpoint in (*card.checkpoint, *card.part):
         assert (card_folder("registry") / "weights" / f"{checkpoint.names}.toml").is_file()
         assert checkpoint.size in card.sizes
     published = (card_folder("registry") / "published" / "results.csv").read_text(encoding="utf-8")

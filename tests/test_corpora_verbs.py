@@ -46,7 +46,7 @@ def own_corpus(folder: Path, pictures: int) -> Path:
 
 def test_every_corpus_that_has_a_card_is_listed(command: Command, tmp_path: Path) -> None:
     done = command("list", "corpora", "--json")
-    assert {row["corpus"] for row in json.loads(done.out)["rows"]} == {*card_names(CorpusCard)}
+    assert {row["corpus"] for row in json.loads(done.out)} == {*card_names(CorpusCard)}
     states = {one.corpus: one.state for one in list_corpora(tmp_path)}
     assert states["world"] == "made when first used"
     assert states["cc3m"] == "not here"
@@ -56,7 +56,7 @@ def test_made_up_corpora_are_whole(command: Command, made: Path) -> None:
     """Their cards state the numbers of the world of size small; a smaller one is not what they state."""
     for name in ("world-web", "world-lxmert"):
         done = command("data", "check", name, "--data", made, "--json")
-        (part,) = json.loads(done.out)["parts"] if isinstance(json.loads(done.out), dict) else json.loads(done.out)
+        (part,) = json.loads(done.out)
         assert part["images"] == part["at_hand"] > 0
         assert all("but the card says" in line for line in part["wrong"])
 
@@ -74,8 +74,8 @@ def test_broken_and_missing_pictures_are_named(command: Command, tmp_path: Path)
     (tmp_path / "noise" / "images" / "7.png").unlink()
     done = command("data", "check", card, "--data", tmp_path)
     assert done.code == 3
-    assert "images that are not here: noise:7.png" in done.err
-    assert "images that cannot be decoded: noise:3.png" in done.err
+    assert "images that are not here: noise-corpus:7.png" in done.err
+    assert "images that cannot be decoded: noise-corpus:3.png" in done.err
 
 
 def test_a_list_that_is_cut_is_refused(command: Command, tmp_path: Path) -> None:
@@ -95,6 +95,6 @@ def test_pictures_that_are_evaluated_on_are_found_in_a_corpus(command: Command, 
     done = command("data", "duplicates", card, "world", "--data", made, "--json")
     assert done.code == 0, done.err
     found = json.loads(done.out)
-    assert {one["ours"] for one in found["duplicates"]} == {"noise:4.png"}
+    assert {one["ours"] for one in found["duplicates"]} == {"noise-corpus:4.png"}
     assert any(asked.stem in one["theirs"] for one in found["duplicates"])
     assert found["unreadable"]["total"] == 0

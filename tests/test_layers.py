@@ -18,7 +18,7 @@ ROWS = [
     {"learner", "engine", "tracking", "mirror", "report", "runfolder", "world"},
     {"made"},
     {"prepare", "abilities"},
-    {"answering"},
+    {"answering", "parts"},
     {"controls", "session"},
     {"run", "pretrain", "proof", "preview", "console", "bench"},
     {"several"},

@@ -11,10 +11,12 @@ from accelerate import Accelerator
 
 from vlbench.data.batches import Share, in_order
 from vlbench.data.words import Words
+from vlbench.engine.attack import Attack, attack_of
 from vlbench.engine.evaluate import Asked, ask
 from vlbench.learner import Learner
 from vlbench.paths import replacing
 from vlbench.prepare import Opened
+from vlbench.recipe import Recipe
 from vlbench.types import Answer, Example, Given, Progress, Tokens, Vectors
 
 
@@ -28,6 +30,17 @@ class Asking:
     batch: int
     """Examples a forward pass answers."""
     progress: Progress
+    attack: Attack | None = None
+    """How what is asked is perturbed first."""
+
+    @classmethod
+    def of(
+        cls, recipe: Recipe, opened: Opened, learner: Learner, accelerator: Accelerator, progress: Progress
+    ) -> Asking:
+        """Ask as a recipe says; an attack takes the memory of training, so its batches are no larger than those."""
+        attack = attack_of(recipe)
+        batch = min(recipe.batch, recipe.evaluate_batch) if attack else recipe.evaluate_batch
+        return cls(opened, learner, accelerator, batch, progress, attack)
 
     def ask(self, split: str, instead: Callable[[Example], Example] | None = None) -> Asked:
         """Ask every example of a split, then what the task asks on the strength of the answers: the best pairs.
@@ -49,7 +62,13 @@ class Asking:
         share = Share(self.accelerator.process_index, self.accelerator.num_processes)
         batches = in_order(shown, self.opened.collate, self.batch, share=share)
         return ask(
-            self.learner, batches, total=len(shown), accelerator=self.accelerator, progress=self.progress, what=what
+            self.learner,
+            batches,
+            total=len(shown),
+            accelerator=self.accelerator,
+            progress=self.progress,
+            what=what,
+            attack=self.attack,
         )
 
 

@@ -20,7 +20,8 @@ def score_controls(recipe: Recipe, asking: Asking, scores: Mapping[str, Scores],
     """Score the recipe's controls, as far as the task has them, by the main metric on the main split.
 
     ``given``: the model's answers there. Controls are of the same examples: of the first only where a run is limited to
-    these, of a smaller pool where the model's answers are ranked among fewer.
+    these, of a smaller pool where the model's answers are ranked among fewer. They are never attacked: what is left
+    under an attack is set against what the model answers without looking.
     """
     if not scores:
         return {}
@@ -36,7 +37,7 @@ def score_controls(recipe: Recipe, asking: Asking, scores: Mapping[str, Scores],
             if name in recipe.controls
         }
     for name in [name for name in shuffles if name in recipe.controls]:
-        found[name] = in_words(asking.ask(split, shuffles[name]), opened.words)
+        found[name] = in_words(replace(asking, attack=None).ask(split, shuffles[name]), opened.words)
     metric = next(iter(metrics))
     return {name: task.score(answers, split, recipe.scorer)[metric] for name, answers in found.items()}
 

@@ -250,7 +250,7 @@ def _vocabularies(data_root: Path) -> Iterator[Finding]:
 def _checkpoints(data_root: Path) -> Iterator[Finding]:
     """Look for the methods' published checkpoints."""
     for card in cards(ModelCard):
-        for checkpoint in card.checkpoint:
+        for checkpoint in (*card.checkpoint, *card.part):
             path = data_root / checkpoint.file
             name = f"{card.id} {checkpoint.name}" + (f" ({checkpoint.size})" if checkpoint.size != "base" else "")
             if not path.is_file():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
@@ -30,6 +31,23 @@ class Learner(nn.Module):
         if self.head is None:
             raise Fault("a model without a head cannot answer")
         return self.head.answers(self.model, batch)
+
+    def word_tables(self) -> list[nn.Embedding]:
+        """List the tables that embed the words of a batch's texts; those of a head's own decoder read answers."""
+        return self.model.word_tables()
+
+    @contextmanager
+    def predictions(self) -> Iterator[list[Tensor]]:
+        """Collect the scores [..., answers] that losses are made of meanwhile; none in pre-training."""
+        heard: list[Tensor] = []
+        if self.head is None:
+            yield heard
+            return
+        self.head.listener = heard.append
+        try:
+            yield heard
+        finally:
+            self.head.listener = None
 
     def begin(self, epoch: float) -> None:
         """Say how many passes over the training data were made, before each step."""

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from rich.markup import escape
 
-from vlbench.cards import ModelCard, TaskCard
+from vlbench.cards import VARIANT, ModelCard, TaskCard
 from vlbench.catalog import card_names
 from vlbench.chain import Chain
 from vlbench.plan import (
@@ -47,6 +47,8 @@ class Matrix(Several):
         self.plans: list[Plan] = []
         self.skipped: list[Skipped] = []
         self.impossible: list[Skipped] = []
+        self.made: dict[tuple[str, ...], Any] = {}
+        """What was made already, by what it is a run of: a run, or the fault that stopped it."""
 
     def add(self, methods: str, tasks: str, seeds: str) -> None:
         """Plan every pair and seed; a wrong name is an error at once."""
@@ -60,7 +62,8 @@ class Matrix(Several):
                     self._plan(method, task, {**variant, **seed})
                     for variant, seed in product(self.variants(), self.seeds(seeds))
                 ]
-                check_possible(made[0])
+                for one in made:
+                    check_possible(one)
                 check_start(made[0], self.out)
             except Impossible as fault:
                 faults.append(fault)
@@ -75,7 +78,8 @@ class Matrix(Several):
 
     def _plan(self, method: str, task: str, which: Mapping[str, Any]) -> Plan:
         made = plan(method, task, suite=self.suite, typed={**self.typed, **which})
-        if self.trains and not (made.recipe.steps or made.recipe.epochs):
+        asks = made.recipe.start.startswith(VARIANT)
+        if self.trains and not (made.recipe.steps or made.recipe.epochs or asks):
             raise Misuse(
                 f"the suite {self.suite} has no training budget for {made.model.id} on {made.dataset.id}",
                 "say one with --set epochs=4, or answer without training: vlbench evaluate",
@@ -104,13 +108,37 @@ class Matrix(Several):
         return self._close(made)
 
     def _run(self, planned: Plan) -> Any:
+        """Make a run once, and what it begins from before it; a fault of it stops those that begin from it, too."""
+        recipe = planned.recipe
+        name = (planned.model.id, planned.task.id, planned.dataset.id, recipe.variant, str(recipe.seed))
+        if name not in self.made:
+            try:
+                self.made[name] = self._run_anew(planned)
+            except Fault as fault:
+                self.made[name] = fault
+        if isinstance(self.made[name], Fault):
+            raise self.made[name]
+        return self.made[name]
+
+    def _run_anew(self, planned: Plan) -> Any:
         from vlbench.run import run
 
+        if planned.recipe.start.startswith(VARIANT):
+            planned = self._of_variant(planned)
         if planned.recipe.start == PRETRAINED:
             planned = self._pretrained(planned)
         with self.live() as options:
             self._announce(planned)
             return run(planned, options)
+
+    def _of_variant(self, planned: Plan) -> Plan:
+        """Make the other variant's run that a run begins from, where it is not there; return the run that does."""
+        recipe = planned.recipe
+        which = {**self.typed, "seed": recipe.seed}
+        other = {**which, "variant": recipe.start.removeprefix(VARIANT)}
+        earlier = self._run(plan(recipe.model, recipe.task, suite=self.suite, typed=other))
+        begun = {**which, "variant": recipe.variant, "start": f"run:{earlier.record.id}"}
+        return plan(recipe.model, recipe.task, suite=self.suite, typed=begun)
 
     def _pretrained(self, planned: Plan) -> Plan:
         """Make the pre-training a run begins from, where it is not there; return the run that does."""
@@ -172,7 +200,7 @@ class Matrix(Several):
         from vlbench.report.export import plain_table
         from vlbench.report.tables import boards, leaderboard
 
-        records = [one.record for one in made if one.record.scores]
+        records = [one.record for one in made if one.record.scores and not one.record.recipe.attack]
         pairs = dict.fromkeys((record.task, record.dataset) for record in records)
         known = [board for task, dataset in pairs for board in boards(task, dataset, records)]
         return [plain_table(table) for board in known for table in leaderboard(records, [], board)]

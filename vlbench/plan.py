@@ -98,6 +98,8 @@ def published_checkpoint(plan: Plan) -> Checkpoint | None:
 
 PRETRAINED = "pretrained"
 """The start of a run that goes on from the suite's own pre-training of its method."""
+PRETRAINING = "pretraining"
+"""The task that asks nothing: of the stages of pre-training."""
 
 
 class Impossible(Fault):
@@ -127,6 +129,7 @@ def check_possible(plan: Plan) -> None:
     """Refuse, before anything is read, a form the method has no head for and a start that cannot answer or begin it."""
     method, task, size = plan.model.id, plan.task, plan.recipe.size
     check_form(plan)
+    check_attack(plan)
     if plan.recipe.start == PRETRAINED and not plan.model.pretrain:
         raise Impossible(
             f"{method} has no image-text pre-training: from the first step it is trained on the task",
@@ -151,6 +154,30 @@ def check_possible(plan: Plan) -> None:
         raise Impossible(
             f"the published weights of {method} at size {size} are pre-trained only: they have no head for {task.id}",
             f"fine-tune first: vlbench run {method} {task.id} --suite paper",
+        )
+
+
+def check_attack(plan: Plan) -> None:
+    """Refuse an attack on training, on answers that have no loss of a right one, and on a split without any."""
+    if not plan.recipe.attack:
+        return
+    if trains(plan):
+        raise Misuse(
+            f"attack={plan.recipe.attack} is of an evaluation, and this run trains",
+            "train first, then: vlbench evaluate METHOD TASK --start run:ID --set attack=...; "
+            "to train against one: --set adversary=villa",
+        )
+    if plan.task.form in ("match", "write"):
+        raise Impossible(
+            f"{plan.task.id} cannot be attacked: what is asked of an example there has no loss of one right answer",
+            "tasks whose answer is a label, a choice or a region can: vlbench list tasks",
+        )
+    hidden = [name for name in plan.recipe.evaluate_splits
+              if name in plan.dataset.splits and not plan.dataset.splits[name].public]  # fmt: skip
+    if hidden:
+        raise Misuse(
+            f"{plan.dataset.name} {hidden[0]} cannot be attacked: its answers are not public",
+            "choose a split whose answers are: --split",
         )
 
 
@@ -278,6 +305,8 @@ def plan(method: str, task: str, *, suite: str = "quick", typed: Mapping[str, An
     budget = _budget(suite_card, model_card.id, asked)
     if variant := suite_card.variants.get(str(typed.get("variant", ""))):
         budget.append((origin(suite_card.path), variant.run))
+        if variant.run.get("steps") == 0:  # it only asks; what is typed is the budget of the run that it asks
+            typed = {key: value for key, value in typed.items() if key not in ("steps", "epochs")}
     budget += _size_of_start(model_card, typed, _last("size", budget))
     size, start = (_last(key, [*budget, ("typed", typed)]) for key in ("size", "start"))
     budget += _words_of_start(model_card, dataset_card, start, size)

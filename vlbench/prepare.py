@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from inspect import signature
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -30,7 +30,7 @@ from vlbench.plugins import load_code, own_code
 from vlbench.runfolder import WEIGHTS, WORDS, find_run, finished
 from vlbench.tasks.base import Task
 from vlbench.tasks.reading import read_answers, read_json
-from vlbench.types import BadData, Example, Fault, Progress, quiet
+from vlbench.types import BadData, Example, Fault, Form, Progress, quiet
 
 PIXELS = 224
 """The side of an image for a method whose card names none."""
@@ -238,22 +238,28 @@ def inputs_of(plan: Plan, opened: Opened, options: Options) -> dict[str, str]:
     return {**found, **files_of(plan, opened.task, options), **seen}
 
 
-def build_learner(plan: Plan, opened: Opened, options: Options) -> Learner:
-    """Build the model at its size, with the head for the task's form, from its starting point."""
-    recipe, words = plan.recipe, opened.words
-    facts = {
+def model_facts(plan: Plan, images: ImageStore, words: Words, form: Form) -> dict[str, Any]:
+    """Gather what the constructor of a method may ask for by name: what the run and its data decide."""
+    recipe = plan.recipe
+    return {
         "vocabulary": words.vocabulary,
-        "feature_dim": getattr(opened.images, "feature_dim", 0),
-        "image_size": getattr(opened.images, "size", 0),
+        "feature_dim": getattr(images, "feature_dim", 0),
+        "image_size": getattr(images, "size", 0),
         "text_length": recipe.text_length,
         "dropout": recipe.dropout,
         "drop_path": recipe.drop_path,
         "prompt": tuple(words.encode([plan.model.prompt], recipe.text_length)[0][1:-1]),
-        "form": opened.task.form,
+        "form": form,
         "pretraining": False,
         "mask_token": words.mask,
         "special_tokens": (words.padding, words.cls, words.sep),
     }
+
+
+def build_learner(plan: Plan, opened: Opened, options: Options) -> Learner:
+    """Build the model at its size, with the head for the task's form, from its starting point."""
+    recipe, words = plan.recipe, opened.words
+    facts = model_facts(plan, opened.images, words, opened.task.form)
     model = build_model(load_code(plan.model.code, Model), plan.model.constructor_sizes(recipe.size), facts)
     told = opened.task.answers if opened.task.told else ()
     # not by the run's own collator: questions and captions are cleaned, closed answers never are

@@ -21,19 +21,20 @@ from vlbench.data.images import ImageStore
 from vlbench.data.opening import open_stored, open_words
 from vlbench.data.words import TRAINERS, Words
 from vlbench.engine import checkpoint
-from vlbench.engine.devices import describe, open_device, seed_everything, use_threads
-from vlbench.engine.train import STATE, planned_steps
+from vlbench.engine.devices import describe
+from vlbench.engine.train import planned_steps
 from vlbench.learner import Learner, build_model
 from vlbench.made import open_made
 from vlbench.models.base import Model
+from vlbench.parts import take_parts
 from vlbench.paths import sha256, write_text
 from vlbench.plan import Plan
 from vlbench.plugins import load_code
-from vlbench.prepare import PIXELS, Options, starting_point, transforms
+from vlbench.prepare import PIXELS, Options, model_facts, starting_point, transforms
 from vlbench.recipe import RUNNING, resolve
 from vlbench.record import Basis, RunRecord
-from vlbench.runfolder import RECORD, WEIGHTS, WORDS, Begun, begin, changes, find_run, finished, folder_of, locked
-from vlbench.session import Made, logged, note, throughput, train_on
+from vlbench.runfolder import WEIGHTS, WORDS, Begun, changes, find_run
+from vlbench.session import Made, Work, note, once, throughput, train_on
 from vlbench.tasks.reading import read_answers
 from vlbench.tracking import RunLog
 from vlbench.types import BadData, Misuse
@@ -56,24 +57,16 @@ class OpenedCorpora(NamedTuple):
 
 def pretrain(plan: Plan, options: Options) -> Made:
     """Carry out one stage, going on where an earlier run of it stopped."""
-    accelerator = open_device(options.device, plan.recipe.precision)
-    folder = folder_of(plan, options.out, fresh=options.fresh)
-    if (record := finished(folder)) and (changed := _changed(record, plan, options)):
-        options.say(f"{folder.name} was made of other files ({', '.join(changed[:5])} changed since): a new run begins")
-        folder = folder_of(plan, options.out, fresh=True)
-    with locked(folder):
-        if record := finished(folder):
-            return Made(record, folder, False)
-        seed_everything(plan.recipe.seed)
+
+    def prepare(folder: Path, accelerator: Accelerator) -> Work:
         opened = open_corpora(plan, options, folder)
-        begun = begin(folder, plan, inputs_of(plan, opened, options))
+        inputs = inputs_of(plan, opened, options)
         learner = build_pretraining(plan, opened, options)
-        use_threads(learner.size())
-        with logged(folder, plan, begun, learner, options) as log:
-            record = _carry_out(plan, opened, learner, accelerator, begun, folder, options, log)
-            record.write(folder / RECORD)
-            (folder / "checkpoint" / STATE).unlink(missing_ok=True)
-    return Made(record, folder, True)
+        inputs |= take_parts(plan, learner, options)
+        parts = (plan, opened, learner, accelerator)
+        return Work(inputs, learner, lambda begun, log: _carry_out(*parts, begun, folder, options, log))
+
+    return once(plan, options, lambda record: _changed(record, plan, options), prepare)
 
 
 def _changed(record: RunRecord, plan: Plan, options: Options) -> list[str]:
@@ -176,19 +169,11 @@ def inputs_of(plan: Plan, opened: OpenedCorpora, options: Options) -> dict[str, 
 
 def build_pretraining(plan: Plan, opened: OpenedCorpora, options: Options) -> Learner:
     """Build the model at its size with its pre-training heads, from its starting point, ready for the stage."""
-    recipe, words = plan.recipe, opened.words
+    recipe = plan.recipe
     facts = {
-        "vocabulary": words.vocabulary,
-        "feature_dim": getattr(opened.images, "feature_dim", 0),
-        "image_size": getattr(opened.images, "size", 0),
-        "text_length": recipe.text_length,
-        "dropout": recipe.dropout,
-        "drop_path": recipe.drop_path,
-        "prompt": tuple(words.encode([plan.model.prompt], recipe.text_length)[0][1:-1]),
-        "form": plan.task.form,
+        **model_facts(plan, opened.images, opened.words, plan.task.form),
         "pretraining": True,
-        "mask_token": words.mask,
-        "special_tokens": (words.padding, words.cls, words.sep),
+        "wanted_losses": tuple(recipe.losses),
         **_detector(opened.cards),
     }
     if opened.answers:
@@ -258,7 +243,7 @@ def _carry_out(
         origins=plan.origins,
         inputs=begun.inputs,
         code=begun.code,
-        note="; ".join(filter(None, [note(begun), told])),
+        note="; ".join(filter(None, [note(begun), told, learner.model.remark()])),
         machine=describe(accelerator),
         started=begun.started,
         seconds=round(trained.seconds, 3),

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from vlbench.cards import Checkpoint
+from vlbench.cards import VARIANT, Checkpoint
 from vlbench.made import placed, time_to_make
 from vlbench.paths import card_folder
 from vlbench.plan import (
@@ -78,7 +78,7 @@ def _missing_files(plan: Plan, task: Task) -> list[str]:
 
 def _missing_checkpoint(plan: Plan, data: Path, out: Path) -> list[str]:
     start = plan.recipe.start
-    if start in ("scratch", PRETRAINED):
+    if start in ("scratch", PRETRAINED) or start.startswith(VARIANT):
         return []
     if start.startswith("run:"):
         find_run(start.removeprefix("run:"), out)  # says so itself where there is none

@@ -17,7 +17,11 @@ from vlbench.types import Misuse, nearest
 
 RUNNING = frozenset({"log_every", "save_every", "workers", "precision", "compile", "accumulate", "evaluate_batch"})
 """Keys that say how a run is made, not what it is."""
-ADDED = frozenset({"variant", "corpus_share", "changes"})
+ADDED = frozenset(
+    {"variant", "corpus_share", "changes"}
+    | {"adversary", "adversary_steps", "adversary_rate", "adversary_size", "adversary_smoothing"}
+    | {"attack", "attack_size", "attack_steps", "attack_on", "attack_random"}
+)
 """Keys that recipes did not have from the first: at their default they change the name of no run."""
 
 
@@ -34,7 +38,7 @@ class Recipe(BaseModel):
     start: str = Field(
         "published",
         description="scratch, pretrained (by the suite's own pre-training, made first where it is not there), "
-        "published (or a checkpoint by its name on the card), run:ID or a file",
+        "published (or a checkpoint by its name on the card), run:ID, a file, or variant:NAME (of the same suite)",
     )
     seed: int = Field(0, ge=0, lt=2**32, description="initial weights, order of examples, dropout")
     limit: int = Field(0, ge=0, description="use only the first N examples of each split; 0 = all")
@@ -80,6 +84,31 @@ class Recipe(BaseModel):
     clip: float = Field(1.0, ge=0, description="largest gradient norm; 0 = no clipping")
     dropout: float = Field(0.1, ge=0, lt=1, description="dropout, at the places the paper has it")
     drop_path: float = Field(0.0, ge=0, lt=1, description="stochastic depth of the last layer, where the paper has it")
+    adversary: Literal["", "villa"] = Field(
+        "", description="villa: every step also trains on perturbed image features and on perturbed word embeddings"
+    )
+    adversary_steps: int = Field(3, ge=1, description="adversary: ascents of a step, each a pass per modality")
+    adversary_rate: float = Field(
+        0.02, gt=0, description="adversary: length of an ascent, as a share of the norm of the features it perturbs"
+    )
+    adversary_size: float = Field(
+        0.05, gt=0, description="adversary: largest norm of a perturbation, as a share of the norm of the features"
+    )
+    adversary_smoothing: float = Field(
+        1.0, ge=0, description="adversary: weight of the symmetric KL divergence of clean and perturbed predictions"
+    )
+    attack: Literal["", "fgsm", "pgd"] = Field(
+        "", description="of an evaluation: what is asked is perturbed first, against the right answers"
+    )
+    attack_size: float = Field(
+        0.1,
+        ge=0,
+        description="attack: largest change of an element, as a share of the features' root mean square, so that one "
+        "number means the same of pixels, of regions and of word embeddings",
+    )
+    attack_steps: int = Field(10, ge=1, description="attack pgd: steps")
+    attack_on: Literal["image", "text", "both"] = Field("both", description="attack: what it perturbs")
+    attack_random: bool = Field(True, description="attack pgd: begin anywhere in the ball, by seed and example")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="auto = bf16 on a GPU, else fp32")
     compile: Literal["auto", "on", "off"] = Field("auto", description="torch.compile; auto = on a GPU, if it pays")
     tokeniser: str = Field("", description="empty = the method's; train = WordPiece from the training texts")

@@ -11,9 +11,9 @@ from vlbench.answering import Asking, in_words, write_answers
 from vlbench.controls import score_controls
 from vlbench.data.batches import Feed, Share
 from vlbench.engine import checkpoint
-from vlbench.engine.devices import describe, open_device, seed_everything, use_threads
+from vlbench.engine.devices import describe
 from vlbench.engine.evaluate import Asked
-from vlbench.engine.train import STATE, Trained, planned_steps
+from vlbench.engine.train import Trained, planned_steps
 from vlbench.learner import Learner
 from vlbench.plan import Plan, finetuning, from_published, trains
 from vlbench.plugins import own_code
@@ -21,41 +21,28 @@ from vlbench.prepare import Opened, Options, build_learner, files_of, inputs_of,
 from vlbench.recipe import resolve
 from vlbench.record import Basis, RunRecord, Scores
 from vlbench.runfolder import (
-    RECORD,
     WEIGHTS,
     Begun,
-    begin,
     changes,
     find_run,
     finished,
-    folder_of,
-    locked,
 )
-from vlbench.session import Made, logged, note, throughput, train_on
+from vlbench.session import Made, Work, note, once, throughput, train_on
 from vlbench.tracking import RunLog
 from vlbench.types import Answer, Example, Fault
 
 
 def run(plan: Plan, options: Options) -> Made:
     """Train (if the recipe says so) and evaluate one method on one task; go on where an earlier run stopped."""
-    accelerator = open_device(options.device, plan.recipe.precision)
-    folder = folder_of(plan, options.out, fresh=options.fresh)
-    if (record := finished(folder)) and (changed := _changed(record, plan, options)):
-        options.say(f"{folder.name} was made of other files ({', '.join(changed[:5])} changed since): a new run begins")
-        folder = folder_of(plan, options.out, fresh=True)
-    with locked(folder):
-        if record := finished(folder):
-            return Made(record, folder, False)
-        seed_everything(plan.recipe.seed)
+
+    def prepare(folder: Path, accelerator: Accelerator) -> Work:
         opened = open_data(plan, options, folder)
-        begun = begin(folder, plan, inputs_of(plan, opened, options))
+        inputs = inputs_of(plan, opened, options)
         learner = build_learner(plan, opened, options)
-        use_threads(learner.size())
-        with logged(folder, plan, begun, learner, options) as log:
-            record = _carry_out(plan, opened, learner, accelerator, begun, folder, options, log)
-            record.write(folder / RECORD)
-            (folder / "checkpoint" / STATE).unlink(missing_ok=True)
-    return Made(record, folder, True)
+        parts = (plan, opened, learner, accelerator)
+        return Work(inputs, learner, lambda begun, log: _carry_out(*parts, begun, folder, options, log))
+
+    return once(plan, options, lambda record: _changed(record, plan, options), prepare)
 
 
 def _changed(record: RunRecord, plan: Plan, options: Options) -> list[str]:
@@ -82,7 +69,7 @@ def _carry_out(
     answers: dict[str, str] = {}
     asked: list[Asked] = []
     of_main: Mapping[str, Answer] = {}
-    asking = Asking(opened, learner, accelerator, recipe.evaluate_batch, options.progress)
+    asking = Asking.of(recipe, opened, learner, accelerator, options.progress)
     for split in recipe.evaluate_splits:
         asked.append(asking.ask(split))
         given = in_words(asked[-1], opened.words)
@@ -161,6 +148,6 @@ def basis_of(plan: Plan, trained: Trained, examples: int, options: Options) -> B
     layers = finetuning(plan.model, plan.task, plan.dataset.id, recipe.size)
     asked = resolve([("card", layer) for layer in [*layers, {"model": recipe.model, "task": recipe.task}]])
     values, wanted = recipe.model_dump(mode="json"), asked[0].model_dump(mode="json")
-    own = f"{plan.task.id}/{plan.dataset.id}" in plan.model.finetune
+    own = f"{plan.task.id}/{plan.dataset.id}" in plan.model.finetune and not recipe.adversary
     as_published = own and all(values[key] == wanted[key] for key, where in asked[1].items() if where == "card")
     return "paper recipe" if as_published and from_published(plan) else "reduced"

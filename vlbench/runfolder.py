@@ -15,6 +15,7 @@ from typing import NamedTuple
 from filelock import FileLock, Timeout
 
 from vlbench import __version__
+from vlbench.cards import VARIANT
 from vlbench.paths import make_folder, write_text
 from vlbench.plan import PRETRAINED, Plan, WrongStart, from_published, recipe_text
 from vlbench.recipe import Recipe
@@ -130,6 +131,8 @@ def check_start(plan: Plan, out: Path) -> None:
     """Refuse, before anything is read, a start that is nothing, or a run whose weights are no start for this plan."""
     start = plan.recipe.start
     if start in ("scratch", PRETRAINED) or from_published(plan):
+        return
+    if start.startswith(VARIANT) and start.removeprefix(VARIANT) in plan.suite.variants:
         return
     if start.startswith("run:"):
         _check_earlier(plan, find_run(start.removeprefix("run:"), out))

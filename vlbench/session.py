@@ -13,18 +13,26 @@ from accelerate import Accelerator
 from accelerate.utils import send_to_device
 
 from vlbench.engine import checkpoint
-from vlbench.engine.devices import worth_compiling
+from vlbench.engine.devices import open_device, seed_everything, use_threads, worth_compiling
 from vlbench.engine.evaluate import Asked
 from vlbench.engine.meter import flops_per_sample, peak_memory
 from vlbench.engine.train import STATE, Feeds, Trained, train
 from vlbench.learner import Learner
 from vlbench.paths import make_folder
-from vlbench.plan import Plan, trains
+from vlbench.plan import PRETRAINING, Plan, trains
 from vlbench.prepare import Options
 from vlbench.record import RunRecord, Throughput
-from vlbench.runfolder import Begun, this_code
+from vlbench.runfolder import RECORD, Begun, begin, finished, folder_of, locked, this_code
 from vlbench.tracking import RunLog, start_mirror, store_uri
 from vlbench.types import Batch, Fault, as_fault
+
+
+class Work(NamedTuple):
+    """What is ready to be carried out: what it begins with, the learner, and how a record comes of it."""
+
+    inputs: dict[str, str]
+    learner: Learner
+    carry_out: Callable[[Begun, RunLog], RunRecord]
 
 
 class Made(NamedTuple):
@@ -33,6 +41,35 @@ class Made(NamedTuple):
     record: RunRecord
     folder: Path
     new: bool
+
+
+def once(
+    plan: Plan,
+    options: Options,
+    changed: Callable[[RunRecord], list[str]],
+    prepare: Callable[[Path, Accelerator], Work],
+) -> Made:
+    """Carry a plan out in its folder, going on where an earlier run of it stopped; what is finished is looked up.
+
+    ``changed`` names what a finished run read that is no longer the same: then a new run begins.
+    """
+    accelerator = open_device(options.device, plan.recipe.precision)
+    folder = folder_of(plan, options.out, fresh=options.fresh)
+    if (record := finished(folder)) and (other := changed(record)):
+        options.say(f"{folder.name} was made of other files ({', '.join(other[:5])} changed since): a new run begins")
+        folder = folder_of(plan, options.out, fresh=True)
+    with locked(folder):
+        if record := finished(folder):
+            return Made(record, folder, False)
+        seed_everything(plan.recipe.seed)
+        work = prepare(folder, accelerator)
+        begun = begin(folder, plan, work.inputs)
+        use_threads(work.learner.size())
+        with logged(folder, plan, begun, work.learner, options) as log:
+            record = work.carry_out(begun, log)
+            record.write(folder / RECORD)
+            (folder / "checkpoint" / STATE).unlink(missing_ok=True)
+    return Made(record, folder, True)
 
 
 def train_on(
@@ -48,7 +85,7 @@ def train_on(
 ) -> tuple[Trained, float | None]:
     """Train a learner on a feed, stopped by Ctrl-C between two steps; return what it cost, and FLOPs an example."""
     recipe = plan.recipe
-    if worth_compiling(recipe.compile, accelerator, learner.size()):
+    if not recipe.adversary and worth_compiling(recipe.compile, accelerator, learner.size()):
         learner.compile_encoder()
     with interruptible() as keep_going:
         trained = train(
@@ -148,7 +185,7 @@ def logged(folder: Path, plan: Plan, begun: Begun, learner: Learner, options: Op
 def _start_event(plan: Plan, begun: Begun, learner: Learner, folder: Path) -> dict[str, object]:
     return {
         "event": "start",
-        "kind": "finetune" if trains(plan) else "evaluate",
+        "kind": "pretrain" if plan.task.id == PRETRAINING else "finetune" if trains(plan) else "evaluate",
         "run": folder.name,
         "method": plan.model.id,
         "task": plan.task.id,

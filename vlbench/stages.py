@@ -11,11 +11,10 @@ from typing import Any
 
 from vlbench.cards import DatasetCard, ModelCard, TaskCard
 from vlbench.catalog import corpus_name, find, find_suite, lineage
-from vlbench.plan import Plan, find_model, origin
+from vlbench.plan import PRETRAINING, Plan, find_model, origin
 from vlbench.recipe import Layer, resolve
 from vlbench.types import Misuse, nearest
 
-TASK = "pretraining"
 _NONE = "from the first step it is trained on the task"
 
 
@@ -35,7 +34,7 @@ def plan_stage(
     model, suite_card = find_model(method), find_suite(suite)
     values = _stage(model, stage)
     variant = suite_card.variants.get(str(typed.pop("variant", "")))
-    names = {"model": method, "task": TASK, "suite": suite_card.id, "stage": stage}
+    names = {"model": method, "task": PRETRAINING, "suite": suite_card.id, "stage": stage}
     here, there = origin(model.path), origin(suite_card.path)
     layers: list[Layer] = [
         ("pre-training", {"start": "scratch", "evaluate_splits": (), "controls": ()}),
@@ -54,11 +53,13 @@ def plan_stage(
         raise Misuse(f"{model.id} has no size '{recipe.size}'; {known}", f"see: vlbench show {model.id}")
     if not recipe.corpora:
         raise Misuse(f"no corpus is named to pre-train {model.id} on", "name some: --set corpora=world")
-    objectives = _objectives(model)
+    objectives = sorted(values.get("losses", ()))
     for name in recipe.losses:
         if objectives and name not in objectives:
-            close = nearest(name, sorted(objectives))
-            raise Misuse(f"{model.id} has no objective '{name}'; {close}", "as in: --set losses=a:1,b:0.5")
+            what = f"the stage {stage} of {model.id}" if stage else model.id
+            others = [one for one in model.stages() if one and name in model.pretraining(one).get("losses", ())]
+            todo = f"it is one of another stage: --stage {others[0]}" if others else "as in: --set losses=a:1,b:0.5"
+            raise Misuse(f"{what} has no objective '{name}'; {nearest(name, objectives)}", todo)
     recipe = recipe.model_copy(update={"dataset": "+".join(map(corpus_name, recipe.corpora))})
     changed = model.with_changes(recipe.size, recipe.changes)
     return Plan(changed, _task(model, stage), _dataset(recipe.dataset), suite_card, recipe, origins)
@@ -76,12 +77,6 @@ def stages_of(method: str, typed: Sequence[str] = ()) -> list[str]:
 
 def _groups(method: str, stage: str) -> list[str]:
     return ["all", method, *([f"{method}/{stage}"] if stage else [])]
-
-
-def _objectives(model: ModelCard) -> set[str]:
-    """Return the objectives that any stage of the card weighs."""
-    tables = [model.pretrain, *model.pretrain.get("stage", ())]
-    return {name for table in tables for name in table.get("losses", {})}
 
 
 def _stage(model: ModelCard, stage: str) -> dict[str, Any]:
@@ -102,7 +97,7 @@ def _task(model: ModelCard, stage: str) -> TaskCard:
     only = next((one.get("only_for", "") for one in model.pretrain.get("stage", ()) if one["name"] == stage), "")
     form = find(TaskCard, only).form if only else "match"
     return TaskCard(
-        id=TASK, name="pre-training", code="", form=form, metric="", about="", datasets=(), texts="captions"
+        id=PRETRAINING, name="pre-training", code="", form=form, metric="", about="", datasets=(), texts="captions"
     )  # fmt: skip
 
 

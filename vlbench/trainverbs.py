@@ -75,7 +75,7 @@ def capfilt(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Bootstrap CORPUS by a pre-trained BLIP: drop its wrong captions, write new ones; then pre-train on what is left."""
+    """Bootstrap CORPUS by a pre-trained BLIP: wrong captions are dropped, new ones written and judged (CapFilt)."""
     from vlbench.capfilt.command import CapFilt
     from vlbench.capfilt.planning import Wish
     from vlbench.several import Setting

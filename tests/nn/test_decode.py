@@ -91,12 +91,76 @@ def test_one_beam_is_greedy_until_its_end(port: torch.nn.Module) -> None:
         beam_search(next_words, prompt, Rules(END, longest=3))
 
 
+def evenly(texts: int, words: int = 1) -> Tensor:
+    return torch.rand(texts, words, generator=torch.Generator().manual_seed(0))
+
+
 def test_the_nucleus_holds_its_share_and_no_more() -> None:
     chances = {1: [0.02, 0.01, 0.5, 0.07, 0.4]}
     prompt = torch.tensor([[1]]).expand(3000, 1)
-    rules = Rules(3, longest=2)
-    drawn = nucleus(table(chances), prompt, rules, share=0.6, generator=torch.Generator().manual_seed(0))[:, 1]
+    rules, draws = Rules(3, longest=2), evenly(3000)
+    drawn = nucleus(table(chances), prompt, rules, draws, share=0.6)[:, 1]
     assert set(drawn.tolist()) == {2, 4}
     assert (drawn == 2).float().mean() == pytest.approx(5 / 9, abs=0.03)
-    assert set(nucleus(table(chances), prompt, rules, share=0.5)[:, 1].tolist()) == {2}
-    assert set(nucleus(table(chances), prompt, rules, share=1.0, most=3)[:, 1].tolist()) == {2, 3, 4}
+    assert set(nucleus(table(chances), prompt, rules, draws, share=0.5)[:, 1].tolist()) == {2}
+    assert set(nucleus(table(chances), prompt, rules, draws, share=1.0, most=3)[:, 1].tolist()) == {2, 3, 4}
+
+
+def test_the_whole_nucleus_is_drawn_as_often_as_it_is_probable() -> None:
+    chances = {1: [0.05, 0.1, 0.2, 0.3, 0.35]}
+    prompt = torch.tensor([[1]]).expand(20_000, 1)
+    drawn = nucleus(table(chances), prompt, Rules(3, longest=2), evenly(20_000), share=1.0)[:, 1]
+    shares = torch.bincount(drawn, minlength=5) / len(drawn)
+    torch.testing.assert_close(shares, torch.tensor(chances[1]), atol=0.012, rtol=0)
+    ends = torch.tensor([[0.0], [1 - 2**-24]])  # what cannot be said is not drawn at either end
+    drawn = nucleus(table(chances), prompt[:2], Rules(0, longest=2, shortest=2), ends, share=1.0)[:, 1]
+    assert drawn.tolist() == [4, 1]
+
+
+def plainly(port: torch.nn.Module, prompt: Tensor, rules: Rules, draws: Tensor, share: float) -> list[int]:
+    """Draw one text word by word, as the paper of the nucleus says it."""
+    ids: list[int] = prompt.tolist()
+    for draw in draws.tolist():
+        scores = port(input_ids=torch.tensor([ids])).logits[0, -1].tolist()
+        for word in {*ids}:
+            penalty = rules.repetition_penalty
+            scores[word] = scores[word] * penalty if scores[word] < 0 else scores[word] / penalty
+        if len(ids) < rules.shortest:
+            scores[rules.end] = float("-inf")
+        chances = torch.tensor(scores).softmax(0).tolist()
+        ranked = sorted(range(len(chances)), key=lambda word: -chances[word])
+        count = 1
+        while sum(chances[word] for word in ranked[:count]) < share:
+            count += 1
+        left = draw * sum(chances[word] for word in ranked[:count])
+        chosen = ranked[count - 1]
+        for word in ranked[:count]:
+            left -= chances[word]
+            if left < 0:
+                chosen = word
+                break
+        ids.append(chosen)
+        if chosen == rules.end:
+            break
+    return ids
+
+
+def test_texts_are_those_of_a_plain_version_whatever_is_beside_them(port: torch.nn.Module) -> None:
+    prompt = torch.randint(4, VOCABULARY, (24, 3), generator=torch.Generator().manual_seed(1))
+    rules = Rules(END, longest=20, shortest=6, padding=0, repetition_penalty=1.1)
+    draws = evenly(24, 17)
+
+    def next_words(ids: Tensor, origin: Tensor) -> Tensor:
+        logits: Tensor = port(input_ids=ids).logits[:, -1]
+        return logits
+
+    with torch.no_grad():
+        together = nucleus(next_words, prompt, rules, draws, share=0.98).tolist()
+        wanted = [plainly(port, *one, 0.98) for one in ((p, rules, d) for p, d in zip(prompt, draws, strict=True))]
+        rows = [slice(row, row + 1) for row in range(24)]
+        alone = [nucleus(next_words, prompt[one], rules, draws[one], share=0.98).tolist()[0] for one in rows]
+    assert [text[: len(want)] for text, want in zip(together, wanted, strict=True)] == wanted
+    assert all(not any(text[len(want) :]) for text, want in zip(together, wanted, strict=True))
+    assert [text[: len(want)] for text, want in zip(alone, wanted, strict=True)] == wanted
+    assert len({len(want) for want in wanted}) > 2
+    assert len({tuple(want) for want in wanted}) > 20

@@ -150,15 +150,18 @@ def sort_keys(
     return Sorted(used, not_needed, new, fatal)
 
 
-def load(learner: nn.Module, path: Path, table: RenameTable | None = None, *, leftover: bool = False) -> Sorted:
+def load(
+    learner: nn.Module, path: Path, table: RenameTable | None = None, *, leftover: bool = False, below: str = ""
+) -> Sorted:
     """Load a checkpoint file into a learner; BadData that lists what does not fit, with nothing loaded.
 
-    ``leftover``: as for ``sort_keys``.
+    ``leftover``: as for ``sort_keys``. ``below``: the file is of a part alone, whose names begin so; it must hold all
+    of that part, and the rest of the learner stays as it is.
     """
-    wanted = learner.state_dict()
+    wanted = {name: tensor for name, tensor in learner.state_dict().items() if name.startswith(below)}
     model = getattr(learner, "model", None)
     resize = getattr(model, "resized", lambda name, stored, wanted: None)
-    may_be_new = getattr(model, "may_be_new", _slow_twin)
+    may_be_new = _slow_twin if below else getattr(model, "may_be_new", _slow_twin)
     result = sort_keys(read_weights(path), wanted, table, resize, may_be_new, leftover=leftover)
     if result.fatal:
         kinds = {

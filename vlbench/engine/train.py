@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -13,6 +14,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object, send_to_device
 from torch import Tensor, nn
 
+from vlbench.engine.adversary import Passed, Villa
 from vlbench.engine.checkpoint import load_state, save_state
 from vlbench.engine.devices import random_state, restore_random_state
 from vlbench.engine.meter import Meter
@@ -56,6 +58,8 @@ class Training:
         optimiser = make_optimiser(learner.to(accelerator.device), recipe, accelerator.device)
         self.learner, self.optimiser = accelerator.prepare(learner, optimiser)
         self.step, self.seconds = 0, 0.0
+        own = accelerator.unwrap_model(self.learner)
+        self.adversary = Villa(recipe, own, accelerator) if recipe.adversary else None
 
     def save(self, seconds: float) -> None:
         """Write the state under its name in one move."""
@@ -94,12 +98,9 @@ class Training:
         summed: dict[str, Tensor] = {}
         for number, part in enumerate(parts):
             part = send_to_device(part, self.accelerator.device, non_blocking=True)
-            last = number == len(parts) - 1
-            with nullcontext() if last else self.accelerator.no_sync(self.learner):
-                losses = self.learner(part)
-                share = len(part.ids) / max(1, examples)
-                weighted = [weights.get(name, 0.0) * loss if weights else loss for name, loss in losses.items()]
-                self.accelerator.backward(torch.stack(weighted).sum() * share)
+            last, share = number == len(parts) - 1, len(part.ids) / max(1, examples)
+            go = partial(self._pass, weights=weights, share=share)
+            losses = self.adversary.learn(part, go, last=last) if self.adversary else go(part, last=last).losses
             for name, loss in losses.items():
                 summed[name] = summed.get(name, torch.zeros((), device=loss.device)) + loss.detach() * share
         if self.recipe.clip:
@@ -108,6 +109,29 @@ class Training:
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         return summed
+
+    def _pass(
+        self,
+        batch: Batch,
+        *,
+        weights: Mapping[str, float],
+        share: float,
+        last: bool,
+        scale: float = 1.0,
+        more: Callable[[], Tensor] | None = None,
+    ) -> Passed:
+        """Add the gradients of a batch, which is a ``share`` of its step's.
+
+        ``last``: of the step, when the processes bring their gradients together; ``more`` is asked for what else is in
+        the objective when the losses are known.
+        """
+        with nullcontext() if last else self.accelerator.no_sync(self.learner):
+            losses: dict[str, Tensor] = self.learner(batch)
+            weighted = [weights.get(name, 0.0) * loss if weights else loss for name, loss in losses.items()]
+            total = torch.stack(weighted).sum()
+            whole = total if more is None else total + more().to(total.device)
+            self.accelerator.backward(whole * scale * share)
+        return Passed(losses, total.detach())
 
 
 def train(

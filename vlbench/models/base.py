@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 from torch import Tensor, nn
 
 from vlbench.nn.heads import Head, standard
+from vlbench.nn.momentum import Momentum
 from vlbench.types import FORMS, Batch, Form, Image, Misuse, States, Text
+
+
+class Need(NamedTuple):
+    """A part that a stage of pre-training takes as it is, and that the model does not have yet."""
+
+    name: str
+    """What the card calls it: the stage that trains it, and a published one (``[[part]]``)."""
+    below: str
+    """What the names of its tensors begin with here."""
+    objectives: Sequence[str]
+    """The losses that ask for it."""
 
 
 class Model(nn.Module, ABC):
@@ -17,8 +29,8 @@ class Model(nn.Module, ABC):
 
     Write ``encode`` and ``losses``. The constructor takes plain numbers: those of the card's sizes, and by name
     what the run decides: ``vocabulary``, ``feature_dim``, ``image_size``, ``text_length``, ``dropout``,
-    ``drop_path``, ``mask_token``, ``special_tokens``, ``form`` (what it will be asked), and ``pretraining``,
-    True where it will be asked for its pre-training losses.
+    ``drop_path``, ``mask_token``, ``special_tokens``, ``form`` (what it will be asked), ``pretraining``, True where
+    it will be asked for its pre-training losses, and ``wanted_losses``, the names of those.
     """
 
     sees: ClassVar[Literal["regions", "pixels"]]
@@ -28,6 +40,10 @@ class Model(nn.Module, ABC):
     """D of States."""
     texts_alone: bool = False
     """Whether its present stage of pre-training looks at no image, so that none need be read."""
+    stage: str = ""
+    """Its present stage of pre-training, by the name on the card; "" where it has one only."""
+    tells_answers: bool = False
+    """Whether a part of it called ``text_decoder`` reads answers, and not the text that is asked."""
     epoch: float = 0.0
     """Passes over the training data made so far; the loop says it, for what is ramped over the first of them."""
 
@@ -46,6 +62,15 @@ class Model(nn.Module, ABC):
 
     def enter(self, stage: str) -> None:
         """Get ready for a stage of pre-training, by its name on the card; most have only one."""
+        self.stage = stage
+
+    def needs(self, stage: str) -> Sequence[Need]:
+        """List what a stage of pre-training takes ready-made and this model lacks, its start being loaded."""
+        return ()
+
+    def remark(self) -> str:
+        """Say what a record of pre-training is to tell beside its losses."""
+        return ""
 
     def head(self, form: Form, answers: int, texts: Text | None = None) -> Head:
         """Say how this method answers a form; Misuse where it cannot. Override only where the paper does.
@@ -53,6 +78,23 @@ class Model(nn.Module, ABC):
         ``answers``: how many closed answers there are; ``texts``: these as word pieces [answers, L].
         """
         return standard(form, self.width, answers, regions=self.sees == "regions")
+
+    def word_tables(self) -> list[nn.Embedding]:
+        """List the tables that embed the words of the texts it is given; what they return may be perturbed.
+
+        All that are called ``words`` (or ``word_embeddings``, as in transformers), each once however many parts share
+        it; not those of slow twins, which are to teach, nor of a decoder that reads answers. An output of words that is
+        tied to a table is not one of its look-ups, and stays as it is. Override where a method names them otherwise.
+        """
+        others = {id(part) for twin in self.modules() if isinstance(twin, Momentum) for part in twin.modules()}
+        if self.tells_answers:
+            others |= {id(part) for name, part in self.named_modules() if name.startswith("text_decoder.")}
+        named = (
+            part
+            for name, part in self.named_modules()
+            if isinstance(part, nn.Embedding) and name.rpartition(".")[2] in ("words", "word_embeddings")
+        )
+        return [part for part in named if id(part) not in others]
 
     def decays(self, name: str, parameter: Tensor) -> bool:
         """Say whether weight decay applies to a parameter of this model, by the name it has here."""

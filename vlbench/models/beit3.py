@@ -3,7 +3,8 @@
 Unusual:
 - one sequence, the image first; every norm and every linear map is doubled, one for patches and one for words,
   and only the attention's softmax is shared (section 2.1);
-- one way of pre-training for all data: hide words or patches, and predict them (section 2.2);
+- one way of pre-training for all data: hide words or patches, and predict them (section 2.2); what a patch is called
+  is said by an image tokeniser, which is trained first and then stays as it is;
 - a caption is written by predicting a mask put after it (section 3.1); words then see the image and what is left of
   them, and the image sees itself alone, so it is read once however many captions it has.
 
@@ -16,28 +17,30 @@ of fairseq; rows 0 and 1 are never used. There is no dropout, only stochastic de
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from vlbench.models.base import Model
+from vlbench.models.base import Model, Need
 from vlbench.nn.embed import PatchEmbedding, per_pair
 from vlbench.nn.heads import Head
+from vlbench.nn.image_tokeniser import ImageTokeniser
+from vlbench.nn.initial import LEFT_BY_THE_CUT, draw_cut
 from vlbench.nn.mask_decode import MaskedCaptionHead, Rules, Written, seen_from_caption, write_with_masks
-from vlbench.nn.masking import IGNORED, mask_blocks, mask_words, one_each
+from vlbench.nn.masked_data import cover, hidden_loss
+from vlbench.nn.masking import mask_words, one_each
 from vlbench.nn.multiway import MultiwayLayer, Past
-from vlbench.nn.objectives import label_loss
 from vlbench.nn.positions import resize_positions
 from vlbench.nn.reader_heads import AnswerHead, ComparisonHead, ContrastiveHead
 from vlbench.nn.towers import patch_count, with_first
 from vlbench.types import Batch, Form, Image, Misuse, States, Text
 
-LEFT_BY_THE_CUT = 0.54
-"""What cutting a normal distribution at one deviation leaves of its deviation."""
 UNUSED = 2
 """Rows of both position tables before the first that is read."""
+TOKENISER = "image-tokeniser"
+"""What the card calls the image tokeniser, and the stage of pre-training that trains it."""
 
 
 class BEiT3(Model):
@@ -58,6 +61,9 @@ class BEiT3(Model):
         layers: int = 12,
         positions: int = 1024,
         codes: int = 8192,
+        tokeniser_width: int | None = None,
+        tokeniser_heads: int | None = None,
+        tokeniser_layers: int | None = None,
         text_length: int = 32,
         drop_path: float = 0.0,
         mask_token: int | None = None,
@@ -65,10 +71,13 @@ class BEiT3(Model):
         from_scratch: bool = False,
         form: Form | None = None,
         pretraining: bool = False,
+        wanted_losses: Sequence[str] = (),
     ) -> None:
         """``word_rows``: those of the word table and of the output, where they are more than the word pieces.
 
         ``from_scratch``: draw for learning without pre-training, so that what is seen outweighs where (see the card).
+        ``wanted_losses``: those of pre-training that will be asked for; the image tokeniser, by default as large as
+        the model itself, is built where they need it.
         """
         super().__init__()
         self.spread = 1 / LEFT_BY_THE_CUT if from_scratch else 1.0
@@ -97,13 +106,20 @@ class BEiT3(Model):
         # Section 2.2: masked data modelling
         self.word_output = nn.Linear(width, rows) if pretraining or form == "write" else None
         self.code_output = nn.Linear(width, codes) if pretraining else None
-        self.apply(partial(initialise, width=width, scale=self.spread))
+        self.apply(partial(draw_cut, width=width, scale=self.spread))
         nn.init.normal_(self.words.weight, std=width**-0.5)
         if from_scratch:
             tables = (self.image_positions, 0.5), (self.text_positions, 0.5), (self.words.weight, 4)
             with torch.no_grad():
                 for table, factor in (*tables, (self.patches.projection.weight, 4)):
                     table.mul_(factor)
+        self.image_tokeniser = None
+        learned, asked = "reconstruction" in wanted_losses, {"image_codes", "pair_codes"} & {*wanted_losses}
+        if learned or asked:
+            self.image_tokeniser = ImageTokeniser(
+                image_size, patch, codes=codes, width=tokeniser_width or width, heads=tokeniser_heads or heads,
+                layers=tokeniser_layers or layers, decodes=learned,
+            )  # fmt: skip
 
     def encode(self, image: Image, text: Text) -> States:
         """Read pairs: images and words are embedded once, then each pair is one sequence."""
@@ -174,43 +190,46 @@ class BEiT3(Model):
             text = self.text_norm(text)
         return image, text, looked
 
+    def enter(self, stage: str) -> None:
+        """Train the image tokeniser alone, or all but it."""
+        super().enter(stage)
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_(name.startswith("image_tokeniser.") == (stage == TOKENISER))
+
+    def needs(self, stage: str) -> list[Need]:
+        """Ask for a trained image tokeniser where codes are predicted, if there is none yet."""
+        if stage == TOKENISER or self.image_tokeniser is None or self.image_tokeniser.quantiser.begun:
+            return []
+        return [Need(TOKENISER, "image_tokeniser.", ("image_codes", "pair_codes"))]
+
+    def remark(self) -> str:
+        """Say how much of the codebook is in use where it was trained."""
+        return self.image_tokeniser.told() if self.stage == TOKENISER and self.image_tokeniser else ""
+
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Hide words of texts and of pairs, patches of images and of pairs, and ask for them (section 2.2).
 
-        Patches are hidden only where the batch holds their codes, which an image tokeniser makes.
+        Patches are hidden where there is an image tokeniser, or the batch holds codes. The stage before trains it.
         """
-        image, text = one_each(batch.image, batch.text)
+        given = batch.image
+        if self.image_tokeniser is not None:
+            if self.stage == TOKENISER:
+                return self.image_tokeniser.losses(given.values)
+            given = given._replace(codes=self.image_tokeniser.codes(given.values))
+        image, text = one_each(given, batch.text)
         hide = partial(mask_words, vocabulary=self.vocabulary, mask=self.mask_token, kept=self.special_tokens)
         alone, paired = hide(batch.text, rate=0.15), hide(text, rate=0.5)
-        covered, codes = (None, None) if image.codes is None else self.cover(image)
+        covered, codes = (None, None) if image.codes is None else cover(image.codes)
         pair = self.fuse(self.see(image, covered), paired.text)
         losses = {
-            "text_words": self.word_loss(self.read_text(alone.text), alone.labels),
-            "pair_words": self.word_loss(pair.text, paired.labels),
+            "text_words": hidden_loss(self.word_output, self.read_text(alone.text), alone.labels),
+            "pair_words": hidden_loss(self.word_output, pair.text, paired.labels),
         }
-        if codes is not None:
-            losses["pair_codes"] = self.code_loss(pair.image, codes)
-            covered, codes = self.cover(batch.image)
-            losses["image_codes"] = self.code_loss(self.read_image(batch.image, covered), codes)
+        if codes is not None and given.codes is not None:
+            losses["pair_codes"] = hidden_loss(self.code_output, pair.image[:, 1:], codes)
+            covered, codes = cover(given.codes)
+            losses["image_codes"] = hidden_loss(self.code_output, self.read_image(given, covered)[:, 1:], codes)
         return losses
-
-    def cover(self, image: Image, share: float = 0.4) -> tuple[Tensor, Tensor]:
-        """Draw which patches [I, N] a mask covers, block by block, and keep the codes of these."""
-        assert image.codes is not None
-        covered = mask_blocks(len(image.values), self.side, share=share).to(image.values.device)
-        return covered, image.codes.masked_fill(~covered, IGNORED)
-
-    def word_loss(self, states: Tensor, hidden: Tensor) -> Tensor:
-        """Predict hidden words [P, L], IGNORED where none is, from states [P, L, D]: a mean over them."""
-        assert self.word_output is not None  # built for pre-training
-        asked = hidden != IGNORED
-        return label_loss(self.word_output(states[asked]), hidden[asked])
-
-    def code_loss(self, states: Tensor, hidden: Tensor) -> Tensor:
-        """Predict the codes of covered patches [P, N], IGNORED elsewhere, from states [P, 1 + N, D]: a mean."""
-        assert self.code_output is not None  # built for pre-training
-        asked = hidden != IGNORED
-        return label_loss(self.code_output(states[:, 1:][asked]), hidden[asked])
 
     def masked_logits(self, image: Image, text: Text, asked: Tensor) -> Tensor:
         """Score the words of captions [P, L] at the places asked for: [asked, vocabulary] (section 3.1)."""
@@ -243,46 +262,37 @@ class BEiT3(Model):
         }
         head = own[form]() if form in own else super().head(form, answers, texts)
         small = 0.001 if form == "compare" else 1.0  # NLVR2's begins without an opinion
-        return head.apply(partial(initialise, width=self.width, scale=small * self.spread))
+        return head.apply(partial(draw_cut, width=self.width, scale=small * self.spread))
 
     def decays(self, name: str, parameter: Tensor) -> bool:
-        """All but vectors and the positions of patches (modeling_utils.py)."""
-        return parameter.dim() > 1 and name != "image_positions"
+        """All but vectors and the positions of patches (modeling_utils.py; for the tokeniser, modeling_vqkd.py)."""
+        return parameter.dim() > 1 and name != "image_positions" and not name.endswith(".positions")
 
     def distance(self, name: str) -> int:
         """Embeddings stand before the first layer, the last norm and the outputs after the last (optim_factory.py)."""
         part, _, rest = name.partition(".")
         if part == "layers":
             return len(self.layers) - int(rest.partition(".")[0])
-        return 0 if part in ("image_norm", "text_norm", "word_output", "code_output") else len(self.layers) + 1
+        apart = ("image_norm", "text_norm", "word_output", "code_output", "image_tokeniser")
+        return 0 if part in apart else len(self.layers) + 1
 
     def may_be_new(self, name: str) -> bool:
         """Say what a file may lack beside the head.
 
         The output of codes (``mim_head``, which an author names in microsoft/unilm issue 1078, but no released code
-        builds), and the output of words where captioning begins from contrastive tuning, whose files have none. The
-        last norm may not be new: a file fine-tuned to answer questions has none, so nothing else can begin from it.
+        builds), the image tokeniser, and the output of words where captioning begins from contrastive tuning, whose
+        files have none. The last norm may not be new: a file fine-tuned to answer questions has none, so nothing else
+        can begin from it.
         """
         writes = self.form == "write" and name.startswith("word_output.")
-        return writes or name.startswith("code_output.") or super().may_be_new(name)
+        return writes or name.startswith(("code_output.", "image_tokeniser.")) or super().may_be_new(name)
 
     def resized(self, name: str, stored: Tensor, wanted: Tensor) -> Tensor | None:
         """Bring the positions of patches to another image size; the unused rows and the class token's stay."""
-        if not name.endswith("image_positions") or stored.shape[1:] != wanted.shape[1:]:
+        own, stored = name.endswith("image_positions"), stored.squeeze(0)  # the tokeniser's file has an axis more
+        if not (own or name.endswith(".positions")) or stored.shape[1:] != wanted.shape[1:]:
             return None
         try:
-            return resize_positions(stored, len(wanted), kept=UNUSED + 1)
+            return resize_positions(stored, len(wanted), kept=UNUSED + 1 if own else 1)
         except ValueError:  # not of square images
             return None
-
-
-def initialise(module: nn.Module, *, width: int, scale: float = 1.0) -> None:
-    """Draw linear weights from normal(0, 0.02 scale) cut at one deviation; biases 0, norms and patches as torch does.
-
-    0.02 is for the published width of 768; a narrower model draws wider, so that sums keep their spread.
-    """
-    if isinstance(module, nn.Linear):
-        spread = 0.02 * scale * math.sqrt(768 / min(width, 768))
-        nn.init.trunc_normal_(module.weight, std=spread, a=-spread, b=spread)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)

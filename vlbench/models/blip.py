@@ -184,10 +184,13 @@ class BLIP(Model):
     # Section 3.2: pre-training objectives
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Contrast, match and write every pair; the slow twin's share of the targets grows over two passes."""
+        """Contrast, match and write every pair, or what the stage asks; the twin's share grows over two passes."""
+        if self.stage == "captioner":  # section 3.3
+            return self.head("write", 0).losses(self, batch)
         alpha = self.alpha * min(1.0, self.epoch / 2)
         aligned = self.align(batch.image, batch.text, identities(batch.image), alpha=alpha, pretraining=True)
-        return {**aligned.losses, "words": self.writing_loss(aligned.images, own_texts(batch.text))}
+        words = {} if self.stage == "filter" else {"words": self.writing_loss(aligned.images, own_texts(batch.text))}
+        return {**aligned.losses, **words}
 
     def align(
         self,

@@ -251,7 +251,7 @@ class PooledHead(ScoringHead):
         text, answers = own_texts(batch.text), self._drawn(batch)
         whole = continued(text, answers, model.text.longest)
         fused = model.fuse(model.read(whole).states, model.look(batch.image).states, batch.image.rows)
-        scores = self._scored(fused[:, : text.mask.shape[1]], text.mask[:, : fused.shape[1]])
+        scores = self.predicted(self._scored(fused[:, : text.mask.shape[1]], text.mask[:, : fused.shape[1]]))
         return {"answer": self.loss(scores, batch), "captioning": model.captioning(fused, whole)}
 
     def _drawn(self, batch: Batch) -> Text:

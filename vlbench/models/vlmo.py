@@ -195,6 +195,7 @@ class VLMo(Model):
 
     def enter(self, stage: str) -> None:
         """Let train what the stage trains, and ask of texts alone what is asked of them (section 3.4)."""
+        super().enter(stage)
         self.texts_alone = stage == "text"
         self.freeze("text" if self.texts_alone else "pairs")
 

@@ -65,7 +65,9 @@ class DecodedAnswers(ScoringHead):
         """Return the one loss: of each answer, weighted by its share of the people, summed; a mean over questions."""
         question = self.question(model, batch)
         answers, weights = self.taught(batch)
-        each = answer_losses(self.logits(model, answers, question), answers, smoothing=self.smoothing)
+        logits = self.logits(model, answers, question)
+        self.predicted(logits[:, :-1], answers.mask[:, 1:])
+        each = answer_losses(logits, answers, smoothing=self.smoothing)
         return {"answer": (weights * each).sum() / len(question.states)}
 
     def taught(self, batch: Batch) -> tuple[Text, Tensor]:

@@ -7,7 +7,7 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor
 
-from vlbench.nn.decode import NextWords, Rules, beam_search, words_of
+from vlbench.nn.decode import NextWords, Rules, beam_search, nucleus, words_of
 from vlbench.nn.embed import per_pair
 from vlbench.nn.heads import Encodes, Head
 from vlbench.types import Batch, Given, Image, Text, Tokens
@@ -56,3 +56,22 @@ class PromptedCaptions(Head):
         captions = words_of(written.ids, self.rules, start=len(self.prompt))
         rows = range(len(images)) if batch.image.rows is None else batch.image.rows.tolist()
         return [Given(Tokens(captions[row])) for row in rows]
+
+    def drawn(
+        self,
+        model: Encodes,
+        images: Tensor,
+        draws: Tensor,
+        *,
+        share: float,
+        repetition_penalty: float,
+    ) -> list[tuple[int, ...]]:
+        """Draw a caption of each image [I, K, S] from the nucleus, of 1 word to as many as there are draws [I, words].
+
+        ``draws`` and ``share`` as for ``nucleus``; the penalty takes the words of the prompt for written.
+        """
+        prompt = torch.tensor(self.prompt, device=images.device).expand(len(images), -1)
+        longest = len(self.prompt) + draws.shape[1]
+        rules = Rules(self.rules.end, longest, len(self.prompt) + 1, self.rules.padding, repetition_penalty)
+        written = nucleus(cast(Writes, model).continuing(images), prompt, rules, draws, share=share)
+        return words_of(written, rules, start=len(self.prompt))

@@ -58,40 +58,43 @@ class Written(NamedTuple):
 
 def greedy(next_words: NextWords, prompt: Tensor, rules: Rules) -> Tensor:
     """Write the likeliest word each time; prompt [B, L] -> ids [B, L'], padded after the end mark."""
-    return _one_by_one(next_words, prompt, rules, lambda scores: scores.argmax(-1))
+    return _one_by_one(next_words, prompt, rules, lambda scores, open_texts, place: scores.argmax(-1))
 
 
 def nucleus(
-    next_words: NextWords,
-    prompt: Tensor,
-    rules: Rules,
-    *,
-    share: float = 0.9,
-    most: int = 50,
-    generator: torch.Generator | None = None,
+    next_words: NextWords, prompt: Tensor, rules: Rules, draws: Tensor, *, share: float = 0.9, most: int = 50
 ) -> Tensor:
     """Draw each word among the likeliest that hold ``share`` of the probability (Holtzman et al. 2020).
 
-    ``most``: no more than so many words are drawn among (transformers' default of top_k; 0 = no limit).
+    ``draws`` [B, words]: from 0 to below 1, evenly spread, one for each word after the prompt; with its own draws a
+    text does not depend on those beside it. ``most``: no more than so many words are drawn among (transformers'
+    default of top_k; 0 = no limit).
     """
 
-    def draw(scores: Tensor) -> Tensor:
+    def draw(scores: Tensor, open_texts: Tensor, place: int) -> Tensor:
         kept = scores.topk(min(most or scores.shape[-1], scores.shape[-1]))
         chances = kept.values.softmax(-1)
         before = chances.cumsum(-1) - chances  # of the likelier words; the first always stays
-        place = torch.multinomial(chances.masked_fill(before >= share, 0), 1, generator=generator)
-        return kept.indices.gather(1, place).squeeze(1)
+        inside = (before < share) & (chances > 0)
+        summed = chances.masked_fill(~inside, 0).cumsum(-1)
+        wanted = draws[open_texts, place - prompt.shape[1], None].to(summed) * summed[:, -1:]
+        # rounding may lift what is wanted to the sum of all
+        chosen = torch.minimum((summed <= wanted).sum(-1), inside.sum(-1) - 1)
+        return kept.indices.gather(1, chosen[:, None]).squeeze(1)
 
     return _one_by_one(next_words, prompt, rules, draw)
 
 
 @torch.no_grad()
-def _one_by_one(next_words: NextWords, prompt: Tensor, rules: Rules, choose: Callable[[Tensor], Tensor]) -> Tensor:
+def _one_by_one(
+    next_words: NextWords, prompt: Tensor, rules: Rules, choose: Callable[[Tensor, Tensor, int], Tensor]
+) -> Tensor:
     """Append one chosen word a text until all have ended; only texts that go on are computed."""
     ids, open_texts = prompt, torch.arange(len(prompt), device=prompt.device)
     while len(open_texts) and ids.shape[1] < rules.longest:
         words = torch.full_like(ids[:, 0], rules.padding)
-        chosen = choose(rules.applied(next_words(ids[open_texts], open_texts).float(), ids[open_texts]))
+        scores = rules.applied(next_words(ids[open_texts], open_texts).float(), ids[open_texts])
+        chosen = choose(scores, open_texts, ids.shape[1])
         words[open_texts] = chosen
         ids = torch.cat([ids, words[:, None]], dim=1)
         open_texts = open_texts[chosen != rules.end]

@@ -51,7 +51,7 @@ class DistilledLabels(LabelHead):
     def losses(self, model: Encodes, batch: Batch) -> dict[str, Tensor]:
         """Return the one loss of the answers; targets are labels [B] or shares [B, answers]."""
         assert batch.target is not None  # the loop trains only on splits with public answers
-        scores, target = self.scores(model, batch), batch.target
+        scores, target = self.predicted(self.scores(model, batch)), batch.target
         hard = contrastive_loss(scores, target) if target.is_floating_point() else label_loss(scores, target)
         if self.momentum is None:
             return {"answer": hard}
@@ -107,6 +107,7 @@ class DistilledAnswers(DecodedAnswers):
             return super().losses(model, batch)
         question, (answers, weights) = self.question(model, batch), self.taught(batch)
         logits = self.logits(model, answers, question)
+        self.predicted(logits[:, :-1], answers.mask[:, 1:])
         twin = cast(Distills, model)
         alpha = twin.share()
         slow = self.slow_logits(twin, answers, batch, question.mask)

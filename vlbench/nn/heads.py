@@ -8,6 +8,7 @@ image; which of many), write (a text). A method whose paper answers in another w
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import ClassVar, Protocol
 
 from torch import Tensor, nn
@@ -31,6 +32,8 @@ class Head(nn.Module, ABC):
 
     untrained: ClassVar[bool] = False
     """Whether it can answer as it begins: from a pre-trained model alone (zero-shot)."""
+    listener: Callable[[Tensor], None] | None = None
+    """Who is told the scores that losses are made of: adversarial training compares them with others."""
 
     @abstractmethod
     def losses(self, model: Encodes, batch: Batch) -> dict[str, Tensor]:
@@ -39,6 +42,15 @@ class Head(nn.Module, ABC):
     @abstractmethod
     def answers(self, model: Encodes, batch: Batch) -> list[Given]:
         """Answer each example of a batch."""
+
+    def predicted(self, scores: Tensor, asked: Tensor | None = None) -> Tensor:
+        """Return scores [..., answers] before the softmax, of which a loss is made, and tell the listener.
+
+        ``asked`` [...]: which of them count. Heads that have none to tell (embeddings, captions) do without.
+        """
+        if self.listener is not None:
+            self.listener(scores if asked is None else scores[asked])
+        return scores
 
     def begin_anew(self, model: Encodes) -> None:
         """Begin from a pre-trained model that was just loaded without this head; most are left as they were drawn."""
@@ -67,7 +79,7 @@ class ScoringHead(Head):
 
     def losses(self, model: Encodes, batch: Batch) -> dict[str, Tensor]:
         """Return the one loss of the answers."""
-        return {"answer": self.loss(self.scores(model, batch), batch)}
+        return {"answer": self.loss(self.predicted(self.scores(model, batch)), batch)}
 
     def answers(self, model: Encodes, batch: Batch) -> list[Given]:
         """Return the best answer of each example by its place, and how probable; of a choice, all chances."""

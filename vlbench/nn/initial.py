@@ -18,6 +18,22 @@ def spread(width: int, narrowest: int = 768) -> float:
     return 0.02 if width >= narrowest else 0.02 * math.sqrt(768 / width)
 
 
+LEFT_BY_THE_CUT = 0.54
+"""What cutting a normal distribution at one deviation leaves of its deviation."""
+
+
+def draw_cut(module: nn.Module, *, width: int, scale: float = 1.0) -> None:
+    """Draw linear weights from normal(0, 0.02 scale) cut at one deviation; biases 0, norms and patches as torch does.
+
+    0.02 is for the published width of 768; a narrower model draws wider, so that sums keep their spread. BEiT-3.
+    """
+    if isinstance(module, nn.Linear):
+        deviation = 0.02 * scale * math.sqrt(768 / min(width, 768))
+        nn.init.trunc_normal_(module.weight, std=deviation, a=-deviation, b=deviation)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
 def draw_normal(module: nn.Module, *, width: int, narrowest: int = 768) -> None:
     """Draw linear maps and tables from normal(0, ``spread``), tables' first rows included; biases are 0.
 

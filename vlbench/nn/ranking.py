@@ -39,7 +39,7 @@ class RankingHead(Head):
         """Return the one loss, of the images that have a false text."""
         drawn, possible = draw_others(batch.image, self.false_texts)
         own = torch.arange(len(drawn), device=drawn.device)
-        scores = self.scores(model, batch, torch.cat([own[:, None], drawn], dim=1))
+        scores = self.predicted(self.scores(model, batch, torch.cat([own[:, None], drawn], dim=1)))
         return {"ranking": label_loss(scores, torch.where(possible, 0, IGNORED))}
 
     def scores(self, model: Encodes, batch: Batch, texts: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ class VisionLayer(nn.Module):
         *,
         inner: int | None = None,
         activation: Callable[[Tensor], Tensor] = functional.gelu,
+        attention: type[FusedAttention] = FusedAttention,
         epsilon: float = 1e-6,
         dropout: float = 0.0,
         drop_path: float = 0.0,
@@ -33,7 +34,7 @@ class VisionLayer(nn.Module):
         def sublayer(part: nn.Module) -> Sublayer:
             return Sublayer(part, width, norm="pre", epsilon=epsilon, dropout=dropout, drop_path=drop_path)
 
-        self.attention = sublayer(FusedAttention(width, heads, dropout=dropout))
+        self.attention = sublayer(attention(width, heads, dropout=dropout))
         self.feed_forward = sublayer(FeedForward(width, inner, activation=activation, dropout=dropout))
 
     def forward(self, states: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -46,6 +47,7 @@ class VisionTransformer(nn.Module):
     """ViT: patches and a class token in front, positions added, layers, a last norm over all tokens.
 
     Dosovitskiy et al. 2021, section 3.1. ``drop_path`` rises from 0 in the first layer to its value in the last.
+    ``patches``: what makes the states of patches [I, patches, D], where they are not cut from pixels.
     """
 
     def __init__(
@@ -57,15 +59,24 @@ class VisionTransformer(nn.Module):
         layers: int,
         heads: int,
         inner: int | None = None,
+        patches: nn.Module | None = None,
+        attention: type[FusedAttention] = FusedAttention,
         epsilon: float = 1e-6,
         drop_path: float = 0.0,
     ) -> None:
         super().__init__()
-        self.patches = PatchEmbedding(patch, width)
+        self.patches = patches or PatchEmbedding(patch, width)
         self.first_token = nn.Parameter(torch.zeros(width))
         self.positions = nn.Parameter(torch.zeros(patch_count(image_size, patch) + 1, width))
         self.layers = nn.ModuleList(
-            VisionLayer(width, heads, inner=inner, epsilon=epsilon, drop_path=drop_path * number / max(1, layers - 1))
+            VisionLayer(
+                width,
+                heads,
+                inner=inner,
+                attention=attention,
+                epsilon=epsilon,
+                drop_path=drop_path * number / max(1, layers - 1),
+            )
             for number in range(layers)
         )
         self.norm = nn.LayerNorm(width, eps=epsilon)

@@ -70,8 +70,12 @@ def collect(runs_root: Path) -> Collected:
 
 
 def leading(records: Iterable[RunRecord]) -> list[RunRecord]:
-    """Choose the records that leaderboards are of: pre-training answers nothing, variants stand in their study."""
-    return [record for record in records if record.kind != "pretrain" and not record.recipe.variant]
+    """Choose the records that leaderboards are of.
+
+    Pre-training answers nothing, variants stand in their study, and answers under attack are of other questions.
+    """
+    own = [record for record in records if record.kind != "pretrain"]
+    return [record for record in own if not record.recipe.variant and not record.recipe.attack]
 
 
 def compare(

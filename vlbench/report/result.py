@@ -103,7 +103,7 @@ _DOUBTS = {
 
 def published_beside(record: RunRecord, published: Iterable[Published]) -> list[Beside]:
     """Choose the published numbers to show: this split's and this method's, the method's first."""
-    if not record.main:
+    if not record.main or record.recipe.attack:
         return []
     split, _, score = record.main
     known = board(record.task, record.dataset, [record])
@@ -207,6 +207,17 @@ def untrained(record: RunRecord) -> list[str]:
     return [f"the weights are untrained (--start scratch): this is what chance gives, not what {record.method} can do"]
 
 
+def attacked(record: RunRecord) -> list[str]:
+    """Say so where what was asked was perturbed first: such a score stands beside no other."""
+    recipe = record.recipe
+    if not recipe.attack:
+        return []
+    how = recipe.attack if recipe.attack == "fgsm" else f"{recipe.attack} in {recipe.attack_steps} steps"
+    what = {"both": "images and texts", "image": "images", "text": "texts"}[recipe.attack_on]
+    told = f"under attack: {how} on {what}, size {recipe.attack_size:g}"
+    return [f"{told}: in no leaderboard, beside no published number"]
+
+
 def places(folder: Path, *, mirrored: bool = True) -> list[str]:
     """Say where the run is, and how to look at it in MLflow or to bring it there."""
     root = folder.parent.parent.parent  # runs/<dataset>/<method>/<run>
@@ -225,7 +236,7 @@ def show_result(
     console.print(Text(heading(record), style="bold"), Text(), sep="\n")
     for section in sections(record, published, sources):
         console.print(grid(*section), Text(), sep="\n")
-    for line in (*no_score(record), *untrained(record), *warnings(record)):
+    for line in (*attacked(record), *no_score(record), *untrained(record), *warnings(record)):
         console.print(Text(line, style="yellow"), soft_wrap=True)  # a command must stay on one line
     if sources.lines:
         console.print(remarks(sources.lines), Text(), sep="\n")

@@ -140,7 +140,7 @@ def _published_note(name: str) -> list[str]:
 
 def _checkpoints(card: ModelCard) -> list[tuple[str, str]]:
     pairs = []
-    for c in card.checkpoint:
+    for c in (*card.checkpoint, *card.part):
         size = f", {c.bytes / 1e6:,.0f} MB" if c.bytes else ""
         pairs += [(c.name, f"{c.size}{f', for {c.task}' if c.task else ''}{size}; from {c.url}")]
         pairs += [("  put at", c.file), ("  note", c.note)]
@@ -214,6 +214,7 @@ def _suite(card: SuiteCard) -> str:
             *_heading("suite", card, card.id, card.about),
             *_pairs("expect", [("-", card.expect)]),
             *_pairs("data sets", card.datasets.items()),
+            *_pairs("variants", [(name, one.about) for name, one in card.variants.items()]),
             *_pairs("not clearly ahead of their best control", card.unclear.items()),
             *_pairs("settings (later wins)", [(name, _settings(values)) for name, values in groups]),
         ]

@@ -81,7 +81,8 @@ def study(suite: SuiteCard, records: Iterable[RunRecord], *, smoke: bool = False
         ):
             continue
         split, metric, _ = record.main
-        subject = Subject(record.task, record.dataset, split, metric, record.kind == "finetune")
+        trained = record.kind == "finetune" or bool(suite.variants[record.recipe.variant].begins_from)
+        subject = Subject(record.task, record.dataset, split, metric, trained)
         by_method = runs.setdefault(subject, {}).setdefault(record.method, {})
         by_method.setdefault(record.recipe.variant, {})[record.seed] = record
     outcomes = {

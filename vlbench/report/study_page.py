@@ -13,6 +13,7 @@ from vlbench.metrics.intervals import Estimate
 from vlbench.paths import write_text
 from vlbench.record import RunRecord
 from vlbench.report.columns import Column, interval, number, signed
+from vlbench.report.curves import curve_columns, curves, picture
 from vlbench.report.render import escape, from_template, grid, markdown_grid
 from vlbench.report.studies import Outcome, Study, Subject, study
 
@@ -25,13 +26,35 @@ Line = tuple[str, str, dict[Subject, Outcome]]
 
 
 def write_studies(records: Iterable[RunRecord], folder: Path) -> list[Path]:
-    """Write ``SUITE.md`` for every suite that compares variants and has runs; same input, same bytes."""
+    """Write ``SUITE.md`` for every suite that compares variants and has runs, and a picture for each of its curves.
+
+    Same input, same bytes.
+    """
     known, written = list(records), []
     for suite in cards(SuiteCard):
         if suite.variants and (found := study(suite, known)).outcomes:
             write_text(folder / f"{suite.id}.md", study_page(found))
             written.append(folder / f"{suite.id}.md")
+            for subject in found.outcomes:
+                if some := curves(found, subject):
+                    title = f"{suite.id}: {subject.title} ({subject.dataset}, {subject.split})"
+                    write_text(folder / _picture(found, subject), picture(some, title, subject.metric))
+                    written.append(folder / _picture(found, subject))
     return written
+
+
+def _picture(found: Study, subject: Subject) -> str:
+    """Name the picture of a subject's curves, which lies beside the page."""
+    asked = "-".join((subject.task, subject.dataset, subject.split))
+    return f"{found.suite.id}-{asked}{'' if subject.trained else '-zero-shot'}.svg"
+
+
+def _curves(found: Study, subject: Subject) -> tuple[str, str, str] | None:
+    """Return a subject's curves for the page: what they go over, the table, the picture's name; None without any."""
+    some = curves(found, subject)
+    if not some:
+        return None
+    return some[0].key, _markdown(curve_columns(some), some), _picture(found, subject)
 
 
 def study_page(found: Study) -> str:
@@ -53,9 +76,10 @@ def study_page(found: Study) -> str:
             "variants": [(name, escape(one.about)) for name, one in suite.variants.items()],
             "against": suite.against,
             "tally": ", ".join(counted),
-            "summary": _markdown(_summary_columns(found), _lines(found)),
+            "summary": _markdown(_summary_columns(found), [one for one in _lines(found) if not _on_curve(found, one)]),
             "details": [
-                (_heading(subject), _markdown(_columns(found), some)) for subject, some in found.outcomes.items()
+                (_heading(subject), _markdown(_columns(found), some), _curves(found, subject))
+                for subject, some in found.outcomes.items()
             ],
             "pretraining": _markdown(_PRETRAINING, found.pretraining) if found.pretraining else "",
         },
@@ -66,6 +90,10 @@ def study_grid(found: Study) -> Grid:
     """Lay the differences out for a terminal, a line a method and variant."""
     columns, lines = _summary_columns(found), _lines(found)
     return grid(columns, [[column.cell(line) for column in columns] for line in lines])
+
+
+def _on_curve(found: Study, line: Line) -> bool:
+    return found.suite.variants[line[1]].place is not None
 
 
 def _markdown(columns: Sequence[Column], rows: Iterable[object]) -> str:
