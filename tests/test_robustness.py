@@ -13,6 +13,10 @@ import pytest
 from vlbench.cards import ModelCard
 from vlbench.catalog import card_names
 from vlbench.engine.train import Training
+from vlbench.paths import card_folder
+from vlbench.preview import _time
+from vlbench.recipe import Recipe
+from vlbench.record import read_record
 from vlbench.report.compare import collect, leading
 from vlbench.world import Counts, make_world
 
@@ -159,6 +163,20 @@ def test_what_cannot_be_attacked_is_refused(command: Command, made: Path, tmp_pa
     command("evaluate", "lxmert", "gqa", "--start", "variant:none", "--suite", "quick", *place[:-2]).refused(
         2, "variant:none"
     )
+
+
+def test_a_preview_counts_the_passes_of_a_step() -> None:
+    shipped = map(read_record, sorted(card_folder("reports/results").rglob("*.json")))
+    like = next(one for one in shipped if one.throughput.train_samples_per_second)
+
+    def minutes(examples: int, asked: int, **values: object) -> float:
+        told = _time(like, examples, asked, Recipe.model_validate({"model": "m", "task": "t", **values}))
+        return float(told.split()[1])
+
+    trained, answered = minutes(10**7, 0), minutes(0, 10**8)
+    assert minutes(10**7, 0, adversary="villa", adversary_steps=2) == pytest.approx(5 * trained, rel=0.01)
+    assert minutes(0, 10**8, attack="fgsm") == pytest.approx(4 * answered, rel=0.01)
+    assert minutes(0, 10**8, attack="pgd", attack_steps=3) == pytest.approx(10 * answered, rel=0.01)
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from vlbench.plan import (
     where_to_get,
 )
 from vlbench.plugins import load_code
+from vlbench.recipe import Recipe
 from vlbench.record import RunRecord, find_records, read_record
 from vlbench.runfolder import find_run
 from vlbench.tasks.base import Task
@@ -52,7 +53,7 @@ def preview(plan: Plan, data: Path, out: Path) -> dict[str, Any]:
         "recipe": plan.recipe.digest(),
         "steps": steps if training or plan.recipe.steps or not trains(plan) else "unknown: nothing to train on is here",
         "examples": f"{training:,} to train on, {asked:,} to answer",
-        "time": _time(like, steps * plan.recipe.batch, asked),
+        "time": _time(like, steps * plan.recipe.batch, asked, plan.recipe),
         "memory": _size(like.throughput.peak_memory_bytes if like else None),
         "disk": _size(like.parameters * 16 if like else None),
         "folder": str(out / plan.folder_stem),
@@ -166,20 +167,25 @@ def _like(plan: Plan, out: Path, *, trains: bool) -> RunRecord | None:
             continue
         if trains and not record.throughput.train_samples_per_second:
             continue  # an evaluation says nothing of the time of training
+        if record.recipe.adversary or record.recipe.attack:
+            continue  # slower than what is not
         if (record.method, record.size, record.task, record.dataset) == wanted:
             return record
     return None
 
 
-def _time(like: RunRecord | None, examples: int, asked: int) -> str:
+def _time(like: RunRecord | None, examples: int, asked: int, recipe: Recipe) -> str:
     speed = like.throughput if like else None
     if like is None or speed is None or not speed.evaluate_samples_per_second:
         return "unknown: no run of this method, size, task and data set is recorded yet"
-    seconds = asked / speed.evaluate_samples_per_second
+    # a step of an attack is a forward and a backward pass, three times an answer; VILLA trains on every modality
+    attacks = {"": 0, "fgsm": 1, "pgd": recipe.attack_steps}[recipe.attack]
+    seconds = asked / speed.evaluate_samples_per_second * (1 + 3 * attacks)
     if examples:
         if not speed.train_samples_per_second:
             return "unknown: no training of this method, size, task and data set is recorded yet"
-        seconds += examples / speed.train_samples_per_second
+        passes = 1 + 2 * recipe.adversary_steps if recipe.adversary else 1
+        seconds += examples / speed.train_samples_per_second * passes
     return f"about {seconds / 60:.1f} minutes, as fast as {like.id} on {like.machine.cpu or like.machine.device}"
 
 

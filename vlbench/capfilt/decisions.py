@@ -16,7 +16,7 @@ from vlbench.tasks.reading import describe, member
 from vlbench.types import BadData
 
 DECISIONS = "decisions.jsonl"
-_TODO = "start over with --fresh"
+_ANEW = "start over with --fresh"
 _TRUTH = 'it wants a line {"right": true or false} for each text of the corpus, in the same order'
 
 
@@ -75,7 +75,7 @@ def read_decision(line: bytes, place: str) -> Decision:
             member(record, "number", int, place), member(record, "image", str, place), web, synthetic, broken
         )
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise BadData(f"{place}: not a decision of CapFilt", _TODO) from None
+        raise BadData(f"{place}: not a decision of CapFilt", _ANEW) from None
 
 
 def _judged(record: dict[str, Any], broken: str, place: str) -> Judged:
@@ -89,7 +89,7 @@ def read_decisions(path: Path) -> Iterator[Decision]:
         place = f"{path}: line {number + 1}"
         found = read_decision(line, place)
         if found.number != number:
-            raise BadData(f"{place}: is of the record {found.number}, not of {number}", _TODO)
+            raise BadData(f"{place}: is of the record {found.number}, not of {number}", _ANEW)
         yield found
 
 
