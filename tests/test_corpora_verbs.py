@@ -14,7 +14,7 @@ from PIL import Image
 from vlbench.cards import CorpusCard
 from vlbench.catalog import card_names
 from vlbench.corpora_on_disk import list_corpora
-from vlbench.world import Counts, make_world
+from vlbench.world import Counts, make_world, read_manifest
 
 TINY = Counts(train=60, val=30, test=30, unseen=30, sets=8, tested_sets=4)
 Command = Callable[..., Any]
@@ -53,12 +53,22 @@ def test_every_corpus_that_has_a_card_is_listed(command: Command, tmp_path: Path
 
 
 def test_made_up_corpora_are_whole(command: Command, made: Path) -> None:
-    """Their cards state the numbers of the world of size small; a smaller one is not what they state."""
-    for name in ("world-web", "world-lxmert"):
+    """Their cards state the numbers of the standard world of size small; they are checked by those of the one here."""
+    manifest = read_manifest(made / "world" / "small").tasks["corpora"]
+    stated = {"world-web": manifest["web"]["images"], "world-lxmert": manifest["lxmert-train"]["examples"]}
+    for name, examples in stated.items():
         done = command("data", "check", name, "--data", made, "--json")
         (part,) = json.loads(done.out)
         assert part["images"] == part["at_hand"] > 0
-        assert all("but the card says" in line for line in part["wrong"])
+        assert part["examples"] == part["expected"] == examples
+        assert (done.code, part["wrong"]) == (0, [])
+
+
+def test_a_made_up_corpus_that_lost_a_caption_is_not_whole(command: Command, made: Path) -> None:
+    path = made / "world" / "small" / "corpora" / "web.json"
+    path.write_text(json.dumps(json.loads(path.read_text())[:-1]))
+    done = command("data", "check", "world-web", "--data", made)
+    assert (done.code, "63 examples, but the card says 64" in done.err) == (3, True)
 
 
 def test_a_corpus_of_ones_own_is_checked_by_its_card(command: Command, tmp_path: Path) -> None:

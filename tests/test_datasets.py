@@ -69,9 +69,16 @@ SPOILT: dict[str, tuple[Callable[[Path], None], str]] = {
     "a picture": (lambda place: append(first(place / "images/coco")), "images/coco/ (1 in all)"),
     "a picture more": (
         lambda place: shutil.copy(first(place / "images/nlvr2"), place / "images/nlvr2/one-more.png") and None,
-        "images/nlvr2/ (1 in all)",
+        "images/nlvr2/one-more.png (not part of it) (1 in all)",
     ),
-    "boxes": (lambda place: first(place / "vcr/vcr1images").unlink(), "vcr/vcr1images/ (1 in all)"),
+    "boxes": (
+        lambda place: (place / "vcr/vcr1images/COCO_test2015_000002000004.json").unlink(),
+        "vcr/vcr1images/COCO_test2015_000002000004.json (missing) (1 in all)",
+    ),
+    "pictures": (
+        lambda place: [path.unlink() for path in sorted((place / "images/coco").iterdir())[:12]] and None,
+        "images/coco/COCO_test2015_000002000010.png (missing), ... (12 in all)",
+    ),
     "regions": (lambda place: flip(place / "regions.h5"), "regions.h5 (1 in all)"),
     "many": (lambda place: [append(path) for path in place.rglob("*.json*")] and None, "..."),
 }
@@ -95,6 +102,32 @@ def test_a_check_looks_at_every_file_of_a_world(
     assert line.startswith("vlbench: - files: ")
     assert words in line
     assert line.count(", ") <= 10  # ten names, and dots where there are more
+
+
+def test_a_check_names_the_files_of_a_folder_that_were_written_later(command: Command, root: Path) -> None:
+    append(root / "world/medium/images/nlvr2/dev-0-0-img1.png")
+    append(root / "world/medium/vqa-v2/skills.json")
+    done = command("data", "check", "world-medium", "--data", root, "--json")
+    assert done.code == 3
+    part = json.loads(done.out)[-1]
+    assert part["expected"] - part["examples"] == 2
+    (line,) = part["wrong"]
+    assert line.endswith("vqa-v2/skills.json, images/nlvr2/dev-0-0-img1.png (written later) (2 in all)")
+
+
+def test_an_image_that_is_lost_is_told_even_where_its_features_are_here(command: Command, root: Path) -> None:
+    def checked() -> dict[str, list[str]]:
+        parts = json.loads(command("data", "check", "world-medium", "--data", root, "--json").out)
+        return {part["split"]: part["wrong"] for part in parts if part["task"] == "gqa"}
+
+    images = root / "world/medium/images/coco"
+    (images / "COCO_val2014_000001000003.png").unlink()
+    found = checked()
+    assert [split for split, wrong in found.items() if wrong] == ["val"]
+    (line,) = found["val"]
+    assert line.endswith("of which only the features are here: COCO_val2014_000001000003 (1 in all)")
+    shutil.rmtree(images)
+    assert not any(checked().values())  # features alone are whole
 
 
 def test_the_counts_of_a_world_are_those_of_its_manifest(command: Command, root: Path) -> None:

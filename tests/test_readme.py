@@ -1,4 +1,4 @@
-"""The README is true: its commands exist, its file tree is the tree, its examples run.
+"""The README is true: its commands exist, its file tree is the tree, its examples run, as CONTRIBUTING's does.
 
 ``python tests/test_readme.py`` writes the tree anew.
 """
@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from PIL import Image as Picture
 from vlbench.record import read_record
 
 ROOT = Path(__file__).resolve().parents[1]
-README = ROOT / "README.md"
+README, CONTRIBUTING = ROOT / "README.md", ROOT / "CONTRIBUTING.md"
 BESIDE = {
     ".ci/run": "what CI does: style, types, leaderboards, all tests",
     "CHANGELOG.md": "what users can do that they could not before",
@@ -69,9 +70,9 @@ def between(mark: str) -> str:
     return README.read_text(encoding="utf-8").split(f"<!-- {mark}: begin -->\n")[1].split(f"\n<!-- {mark}: end -->")[0]
 
 
-def example(name: str) -> str:
+def example(name: str, page: Path = README) -> str:
     """The code block that follows ``<!-- file: name -->``."""
-    found = re.search(rf"<!-- file: {re.escape(name)} -->\n```python\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
+    found = re.search(rf"<!-- file: {re.escape(name)} -->\n```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
     assert found, name
     return found[1]
 
@@ -131,28 +132,51 @@ def test_the_example_method_runs(tmp_path: Path) -> None:
     assert record["scores"]["test"]["accuracy"]["count"] == 200
 
 
-def test_the_example_task_runs(tmp_path: Path) -> None:
-    (tmp_path / "my_task.py").write_text(example("my_task.py"), encoding="utf-8")
-    data = tmp_path / "data"
+def write_squares(data: Path, rows: dict[str, list[dict[str, object]]]) -> None:
+    """Write a red or a blue square for each row in turn, and the rows, with the name of the image, as a split."""
     data.mkdir()
     generator = np.random.default_rng(0)
-    for split in ("train", "val"):
-        rows = []
-        for number in range(12):
-            color, name = [((255, 0, 0), "red"), ((0, 0, 255), "blue")][number % 2]
+    for split, records in rows.items():
+        for number, record in enumerate(records):
             pixels = np.full((32, 32, 3), 255, np.uint8)
             left, top = generator.integers(2, 16, 2)
-            pixels[top : top + 10, left : left + 10] = color
+            pixels[top : top + 10, left : left + 10] = [(255, 0, 0), (0, 0, 255)][number % 2]
             Picture.fromarray(pixels).save(data / f"{split}{number}.png")
-            rows.append({"image": f"{split}{number}.png", "question": "what color is it?", "answer": name})
-        (data / f"{split}.json").write_text(json.dumps(rows), encoding="utf-8")
-    words = ["run", "lxmert", "./my_task.py", "--data", str(data), "--set", "steps=4", "--set", "batch=6", "--json"]
-    done = command(words, tmp_path)
+            record["image"] = f"{split}{number}.png"
+        (data / f"{split}.json").write_text(json.dumps(records), encoding="utf-8")
+
+
+def run_task(name: str, folder: Path) -> dict[str, Any]:
+    """Run LXMERT for a few steps on a file of one's own and the data beside it; return the record."""
+    sizes = ["--set", "steps=4", "--set", "batch=6"]
+    done = command(["run", "lxmert", f"./{name}", "--data", str(folder / "data"), *sizes, "--json"], folder)
     assert done.returncode == 0, done.stderr
-    record = json.loads(done.stdout)["runs"][0]
+    record: dict[str, Any] = json.loads(done.stdout)["runs"][0]
+    return record
+
+
+def test_the_example_task_runs(tmp_path: Path) -> None:
+    (tmp_path / "my_task.py").write_text(example("my_task.py"), encoding="utf-8")
+    color = "what color is it?"
+    write_squares(
+        tmp_path / "data",
+        {s: [{"question": color, "answer": ("red", "blue")[n % 2]} for n in range(12)] for s in ("train", "val")},
+    )
+    record = run_task("my_task.py", tmp_path)
     assert record["task"] == "my-task"
     assert record["scores"]["val"]["accuracy"]["count"] == 12
     assert set(record["controls"]) == {"prior", "question-only", "image-shuffled"}
+
+
+def test_the_example_of_the_contributing_page_runs(tmp_path: Path) -> None:
+    (tmp_path / "my_choice.py").write_text(example("my_choice.py", CONTRIBUTING), encoding="utf-8")
+    captions = ["a red square", "a blue square"]
+    write_squares(
+        tmp_path / "data", {s: [{"captions": captions, "right": n % 2} for n in range(12)] for s in ("train", "val")}
+    )
+    record = run_task("my_choice.py", tmp_path)
+    assert record["task"] == "my-choice"
+    assert record["scores"]["val"]["accuracy"]["count"] == 12
 
 
 @pytest.mark.parametrize("path", ["vlbench", "registry", "suites"])

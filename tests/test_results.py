@@ -28,8 +28,27 @@ def test_it_lies_where_it_belongs_and_is_as_it_was_written(record: RunRecord) ->
     assert record.basis != "smoke"
 
 
+def test_it_answers_the_splits_that_its_suite_asks_for(record: RunRecord) -> None:
+    if record.suite == "quick" and record.kind != "pretrain" and not record.recipe.variant:
+        asked = plan(record.method, record.task, typed={"dataset": record.dataset}).recipe.evaluate_splits
+        assert set(asked) <= set(record.scores)
+
+
+def test_all_read_the_same_files() -> None:
+    """Numbers of one table are of one state of the data."""
+    read: dict[tuple[str, str, str], set[str]] = {}
+    for one in map(read_record, FILES):
+        for name, content in one.inputs.items():
+            if name.endswith((".json", ".jsonl", ".p")):
+                read.setdefault((one.dataset, one.task, name), set()).add(content)
+    assert read
+    assert not {name: contents for name, contents in read.items() if len(contents) > 1}
+
+
 def test_it_is_clearly_ahead_of_its_controls_or_the_suite_says_why_not(record: RunRecord) -> None:
     suite = find(SuiteCard, record.suite)
+    if record.kind == "pretrain" or record.recipe.variant:
+        return  # what it is for is said by the study that it is of
     assert record.controls
     assert bool(warnings(record)) is (f"{record.method}/{record.task}" in suite.unclear)
 

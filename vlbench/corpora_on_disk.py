@@ -19,7 +19,8 @@ from vlbench.tasks.base import Task
 from vlbench.tasks.places import located
 from vlbench.tasks.reading import listed
 from vlbench.types import BadData, Misuse, Progress, quiet
-from vlbench.world.layout import MANIFEST
+from vlbench.world.checking import read_manifest
+from vlbench.world.layout import FILES, MANIFEST
 
 
 class CorpusHere(NamedTuple):
@@ -81,13 +82,25 @@ def check_corpus(name: str, data: Path, *, progress: Progress = quiet) -> Corpus
         corpus = open_corpus(card, data, progress=progress)
     except BadData as fault:
         return CorpusPart(card.id, 0, card.examples, 0, 0, (fault.wrong,))
-    wrong = []
-    if card.examples and len(corpus) != card.examples:
-        wrong.append(f"{len(corpus):,} examples, but the card says {card.examples:,}")
+    wrong, expected = [], _expected(card, data)
+    if expected and len(corpus) != expected:
+        wrong.append(f"{len(corpus):,} examples, but the card says {expected:,}")
     looked = _look(corpus, card.id, progress)
     wrong += [f"{why}: {listed(keys)}" for why, keys in looked.lost.items() if keys]
     at_hand = looked.images - sum(map(len, looked.lost.values()))
-    return CorpusPart(card.id, len(corpus), card.examples, looked.images, at_hand, tuple(wrong))
+    return CorpusPart(card.id, len(corpus), expected, looked.images, at_hand, tuple(wrong))
+
+
+def _expected(card: CorpusCard, data: Path) -> int:
+    """Return how many examples a corpus has by its card; a made-up one by the manifest of the world that is here."""
+    if not card.made:
+        return card.examples
+    written = {name: f"{role}-{split}" if split else role for split, files in FILES["corpora"].items()
+               for role, name in files.items()}  # fmt: skip
+    names = (written.get(file.name, "") for file in card.file if file.role == "texts")
+    stated = read_manifest(made_folder(card.made, data)).tasks.get("corpora", {})
+    counts = [stated[name]["images" if card.layout == "pairs" else "examples"] for name in names if name in stated]
+    return sum(counts) or card.examples
 
 
 class _Looked(NamedTuple):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,13 +17,13 @@ from vlbench.cards import DataFile, DatasetCard, Split, TaskCard
 from vlbench.catalog import card_names, cards, find, find_dataset
 from vlbench.data.features import FeatureFile
 from vlbench.data.transforms import open_picture
-from vlbench.made import FOLDER, made_folder, placed
+from vlbench.made import FOLDER, USUAL, Wanted, get_made, made_folder, placed
 from vlbench.paths import sha256
 from vlbench.plugins import load_code
 from vlbench.tasks.base import Task
 from vlbench.tasks.places import alternatives, first_here, located, wanted_files
 from vlbench.tasks.reading import listed
-from vlbench.types import BadData, Fault, Misuse, Progress, nearest, quiet
+from vlbench.types import BadData, Fault, Misuse, Progress, quiet
 from vlbench.world.checking import changed, command_for, count_files, read_manifest
 from vlbench.world.layout import MANIFEST
 from vlbench.world.making import Manifest
@@ -101,22 +102,15 @@ def _files_here(task: Task, split: str) -> bool:
         return False
 
 
-def get(name: str, data: Path, *, size: str = "", progress: Progress = quiet) -> list[str]:
+def get(name: str, data: Path, *, size: str = "", wanted: Wanted = USUAL, progress: Progress = quiet) -> list[str]:
     """Make or fetch a data set, or say where to ask for it; return what was done, a line each."""
     card = find(DatasetCard, name)
     if card.made:
-        from vlbench.world.making import SIZES, make_world
-
-        size = size or card.made
-        if size not in SIZES:
-            raise Misuse(f"no size of the world is called '{size}'; {nearest(size, list(SIZES))}", ", ".join(SIZES))
-        if name != FOLDER and size != card.made:
+        if name != FOLDER and size not in ("", card.made):
             raise Misuse(f"{name} is the world of size {card.made}, not {size}", command_for(size))
-        place = data / FOLDER / size
-        if _is_whole(place):
-            return [f"{place}: here already"]
-        make_world(place, size=size, progress=progress)  # type: ignore[arg-type]  # it is one of SIZES
-        return [f"{place}: made; {sum(1 for _ in place.glob('images/*/*.png')):,} pictures"]
+        return get_made(size or card.made, data, wanted, progress=progress)
+    if wanted.options:
+        raise Misuse(f"{name} is not made by vlbench, so it takes no {wanted.options}", "of the made-up world only")
     if card.package:
         return [f"{card.name} travels with a package: pip install {card.id}"]
     lines = [f"{card.name} is handed out by its authors only ({card.licence}): {card.home}"]
@@ -137,15 +131,6 @@ def _put(group: Sequence[DataFile], data: Path, folder: str) -> str:
     return f"put {'; or instead '.join(ways)} ({first.role}{f' of {first.split}' if first.split else ''})"
 
 
-def _is_whole(place: Path) -> bool:
-    """Whether a world is there that need not be made anew, as one of another version must be."""
-    try:
-        read_manifest(place)
-    except BadData:
-        return False
-    return True
-
-
 def check(name: str, data: Path, *, progress: Progress = quiet) -> list[Part]:
     """Check every split of a data set for every task that reads it; nothing is changed."""
     card = find(DatasetCard, name)
@@ -160,7 +145,7 @@ def check(name: str, data: Path, *, progress: Progress = quiet) -> list[Part]:
 def _check_made(place: Path, stated: Manifest, progress: Progress) -> Part:
     """Compare every file of a made-up world with what was made."""
     wrong, total = changed(place, stated, progress), count_files(stated)
-    lines = (f"not as they were made: {listed(wrong)}",) if wrong else ()
+    lines = (f"not as they were made: {listed(chain(*wrong.values()))}",) if wrong else ()
     return Part("-", "files", total - len(wrong), total, 0, 0, lines)
 
 
@@ -209,14 +194,17 @@ def _check_split(task: Task, name: str, split: str, decoded: dict[Path, str], pr
     files = _image_files(task, split, wrong)
     stored = _stored(task, split, wrong)
     lost = [key for key in keys if key not in files and key not in stored]
-    lacks = (f"images neither as files nor as features: {listed(lost)}",) if lost else ()
+    lacks = [f"images neither as files nor as features: {listed(lost)}"] if lost else []
+    # Features alone are enough for who has no image files; but who has some has lost the others.
+    if any(key in files for key in keys) and (absent := [key for key in keys if key not in files and key in stored]):
+        lacks.append(f"image files that are missing, of which only the features are here: {listed(absent)}")
     if not optional:
         wrong += lacks
     broken = list(_broken({key: files[key] for key in keys if key in files}, decoded, f"{name} {split}", progress))
     if broken:
         wrong.append(f"images that cannot be decoded: {listed(broken)}")
     here = len(keys) - len(lost)
-    return Part(name, split, count, expected, len(keys), here, tuple(wrong), lacks if optional else ())
+    return Part(name, split, count, expected, len(keys), here, tuple(wrong), tuple(lacks) if optional else ())
 
 
 def _image_files(task: Task, split: str, wrong: list[str]) -> Mapping[str, Path]:

@@ -57,16 +57,28 @@ def get(
         str,
         typer.Option("--size", help="of the made-up world: small, medium or large (world, world-medium, world-large)"),
     ] = "",
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="make another world, which needs --to")] = None,
+    noise: Annotated[
+        float | None,
+        typer.Option(
+            "--noise", help="share of wrong captions in the made-up world's web, 0 to 1; but for 0.3, needs --to"
+        ),
+    ] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option("--to", help="put the made-up world into this data folder, the --data of other commands"),
+    ] = None,
     root: Data = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """Make the made-up world, or say where a data set is handed out and where to put it."""
     from vlbench.datasets import get as fetch
+    from vlbench.made import Wanted
     from vlbench.paths import data_root
 
     with _shown() as progress:
-        lines = fetch(name, data_root(root), size=size, progress=progress)
+        lines = fetch(name, data_root(root), size=size, wanted=Wanted(seed, noise, to), progress=progress)
     if as_json:
         print_json(lines)
         return

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import NamedTuple, TypeVar, cast
 
 from filelock import FileLock
 
 from vlbench.cards import CorpusCard, DatasetCard
 from vlbench.paths import cache_root, make_folder
-from vlbench.types import Progress, quiet
+from vlbench.types import BadData, Misuse, Progress, nearest, quiet
 from vlbench.world.blocks import WORLD_VERSION
-from vlbench.world.checking import read_manifest
+from vlbench.world.checking import STANDARD, Origin, origin_of, read_manifest
 from vlbench.world.layout import MANIFEST
 
 FOLDER = "world"
@@ -62,3 +63,65 @@ def placed(card: OfWorld, data: Path) -> OfWorld:
     if not card.made:
         return card
     return card.model_copy(update={"folder": str((made_folder(card.made, data) / card.folder).absolute())})
+
+
+class Wanted(NamedTuple):
+    """A world that is asked for by its seed and noise; None is the standard's, or that of the world to be made anew."""
+
+    seed: int | None = None
+    noise: float | None = None
+    to: Path | None = None
+    """The data folder it is put into, where that is not the usual one."""
+
+    @property
+    def options(self) -> str:
+        """Name what was given."""
+        return ", ".join(f"--{name}" for name, value in self._asdict().items() if value is not None)
+
+
+USUAL = Wanted()
+
+
+def get_made(size: str, data: Path, wanted: Wanted = USUAL, *, progress: Progress = quiet) -> list[str]:
+    """Make a world in a data folder unless it is there; return what was done, a line each.
+
+    Runs take the world of their data folder for the standard one, so one of another seed or noise is only put where
+    the user said, never where another is or where runs look without being told.
+    """
+    from vlbench.world.making import SIZES, counts_of, make_world
+
+    if size not in SIZES:
+        raise Misuse(f"no size of the world is called '{size}'; {nearest(size, list(SIZES))}", ", ".join(SIZES))
+    place = (wanted.to or data) / FOLDER / size
+    known = origin_of(place)
+    origin = _origin(wanted, known)
+    counts = counts_of(dataclasses.replace(SIZES[size], wrong=origin.noise))
+    if known and known != origin:
+        raise Misuse(f"{place} is a world of {known}, not of {origin}", "put this one elsewhere: --to FOLDER")
+    if _is_whole(place):
+        return [f"{place}: here already" + (f", of {origin}" if origin != STANDARD else "")]
+    if not known and origin != STANDARD and (wanted.to or data).resolve() == data.resolve():
+        raise Misuse(
+            f"a world of {origin} would be taken for the standard one in {data}",
+            "give it a folder of its own, which is then the --data of other commands: --to FOLDER",
+        )
+    make_world(place, size=counts, seed=origin.seed, progress=progress)
+    made = f"{place}: made; {sum(1 for _ in place.glob('images/*/*.png')):,} pictures"
+    return [made, *([f"commands take it for the world with --data {wanted.to}"] if wanted.to else [])]
+
+
+def _origin(wanted: Wanted, known: Origin | None) -> Origin:
+    """Complete what was asked for: nothing at all means the world that is there already."""
+    if not wanted.options:
+        return known or STANDARD
+    seed = STANDARD.seed if wanted.seed is None else wanted.seed
+    return Origin(seed, STANDARD.noise if wanted.noise is None else float(wanted.noise))
+
+
+def _is_whole(place: Path) -> bool:
+    """Whether a world is there that need not be made anew, as one of another version must be."""
+    try:
+        read_manifest(place)
+    except BadData:
+        return False
+    return True

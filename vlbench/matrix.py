@@ -165,6 +165,7 @@ class Matrix(Several):
         if told := other_data(planned):
             self.messages.print(f"[yellow]the published weights were fine-tuned on {escape(told)}[/]", highlight=False)
         usual = all(planned.origins[key] != "typed" for key in ("steps", "epochs", "size", "limit"))
+        usual = usual and planned.suite.datasets.get(planned.task.id) == planned.dataset.id
         if self.trains and usual and planned is self.plans[0]:
             self.messages.print(f"[dim]to expect: {escape(planned.suite.expect)}[/]", highlight=False)
 

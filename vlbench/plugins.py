@@ -65,4 +65,6 @@ def _class_in_file(path: Path, base: type[Any] | None) -> type[Any]:
     if len(found) != 1:
         wanted = base.__name__ if base else "a class"
         raise Misuse(f"{path} holds {len(found)} subclasses of {wanted}; it must hold one")
+    if lacks := sorted(getattr(found[0], "__abstractmethods__", ())):
+        raise Fault(f"{path}: {found[0].__name__} has no {' and no '.join(lacks)}", "write it, or see: README, Adding")
     return found[0]

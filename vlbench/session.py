@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -122,6 +123,7 @@ def interruptible() -> Iterator[Callable[[], bool]]:
         wishes.append(number)
         if len(wishes) > 1:
             raise KeyboardInterrupt
+        print("stopping when this step is done and saved; Ctrl-C again stops at once", file=sys.stderr)
 
     try:
         before = signal.signal(signal.SIGINT, wish)
@@ -179,7 +181,8 @@ def logged(folder: Path, plan: Plan, begun: Begun, learner: Learner, options: Op
         with suppress(Fault):  # a disk too full for this line has made itself known already
             log({"event": "end", **ended})
         if mirror:
-            options.say(mirror.finish(60))
+            options.say("writing to MLflow")
+            options.say(mirror.finish(60 if ended["status"] == "finished" else 5))
 
 
 def _start_event(plan: Plan, begun: Begun, learner: Learner, folder: Path) -> dict[str, object]:

@@ -54,6 +54,8 @@ class Several:
         # where the output is a file or a pipe, a table may be as wide as it is, and a line stays one line
         self.console = Console(stderr=self.as_json, width=None if sys.stdout.isatty() else 104)
         self.messages = Console(stderr=True, width=None if sys.stderr.isatty() else 400)
+        if setting.data and not setting.data.exists():
+            self.messages.print(f"there is no folder {setting.data} (--data)", style="yellow", markup=False)
 
     @property
     def card(self) -> SuiteCard:

@@ -42,6 +42,8 @@ WORDS = [
     ("plan A. Who knows", "plan a. who knows"),  # not every word that begins a sentence is on its list
     ("etc., i.e., word., x", "etc. i.e. word. x"),
     ("end.Next a...b", "end.next a. b"),
+    ("it ran. . .5 and", "it ran 5 and"),  # an ellipsis, though its first stop stands at a word
+    ("a cat. . .b . .5", "a cat b .5"),
     ("half-eaten x-ray a-b-c one_two _x_", "half-eaten x-ray a-b-c one_two _ x _"),
     ("and/or a/b/c/d back\\slash", "and/or a/b/c / d back \\ slash"),
     ("a+b A+B x=y ~ ^ | <3 a<b", "a + b a+b x = y ~ ^ | < 3 a < b"),

@@ -33,3 +33,15 @@ def test_counts_are_no_percentages_and_tables_are_tables() -> None:
     assert ["right", "label", "entailment", "neutral"] in cells
     assert ["neutral", "0", "1,234"] in cells
     assert lines[-1].strip() == "1,238 scored, 12 without gold label, scorer accuracy"
+
+
+def test_square_brackets_are_printed() -> None:
+    note = "SPICE is left out: pip install 'vlbench[caption]'"
+    rows = {"[bold]": {"[bold]": 3, ":cat:": 1}}
+    lines = shown({"per_class": {"[red]": 75.0}, "confusion": rows, "notes": [note], "count": 4, "scorer": "[dim]"})
+    assert note in [line.rstrip() for line in lines]
+    cells = [line.split() for line in lines]
+    assert ["[red]", "75.00"] in cells
+    assert ["right", "label", "[bold]", ":cat:"] in cells
+    assert ["[bold]", "3", "1"] in cells
+    assert cells[-1][-2:] == ["scorer", "[dim]"]

@@ -567,6 +567,25 @@ def test_bad_annotations_give_one_clear_line(root: Path, data: object, line: str
     assert fault.value.code == 3
 
 
+def test_a_file_in_the_place_of_another_is_refused(root: Path) -> None:
+    """Karpathy's files have one layout, and either would be read as the other."""
+    flickr, coco = root / "flickr30k" / "dataset_flickr30k.json", root / "coco-captions" / "dataset_coco.json"
+    of_flickr, of_coco = flickr.read_bytes(), coco.read_bytes()
+    for name, path, own, other in (
+        ("flickr30k", flickr, of_flickr, of_coco), ("coco-retrieval", coco, of_coco, of_flickr)
+    ):  # fmt: skip
+        path.write_bytes(other)
+        with pytest.raises(BadData, match=r"says that it is of '(\w+)', but its 'dataset' is '(?!\1)\w+'") as fault:
+            opened(name, root).examples("test")
+        assert str(path) in fault.value.wrong
+        assert "caption_datasets.zip" in fault.value.todo
+        path.write_bytes(own)
+        assert opened(name, root).examples("test")
+    unnamed = {key: value for key, value in karpathy().items() if key != "dataset"}
+    assert len(read_pictured(write(flickr, unnamed))) == sum(PARTS.values())  # what does not say is believed
+    assert len(read_pictured(write(root / "mine.json", of_coco))) == sum(PARTS.values())
+
+
 @pytest.mark.parametrize(
     ("name", "text", "line"),
     [

@@ -67,6 +67,8 @@ def test_hidden_answers_and_what_the_server_takes(listed: VQA) -> None:
     content = listed.answers_content(dict.fromkeys((one.id for one in asked), "yes"), "test")
     assert listed.check_upload(content, "test") == []
     assert "without an answer" in listed.check_upload(b"[]", "test")[0]
+    for wrong, line in ((b"{", "not JSON: line 1"), (b"[" * 100_000, "nested too deeply"), (b"\xff", "not UTF-8")):
+        assert line in listed.check_upload(wrong, "test")[0]
 
 
 def test_visual_genome_is_learned_from_at_half_weight(listed: VQA, lists: Path) -> None:

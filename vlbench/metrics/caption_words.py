@@ -60,7 +60,8 @@ def _begin(chunks: Sequence[str], remembered: Mapping[str, str]) -> tuple[str, s
         since += remembered.get(chunk, "")
         if any(mark in since for mark in _TOGETHER):
             break
-        if since and since[-1] not in _STOP + _DIGIT_LAST:
+        spaced = chunk.endswith(".") and chunks[at + 1 : at + 2] == ["."]  # its stop may begin an ellipsis: "A. . .5"
+        if since and since[-1] not in _STOP + _DIGIT_LAST and not spaced:
             words, since, start = words + since, "", at + 1
     return _without_marks(words), " ".join(chunks[start:])
 

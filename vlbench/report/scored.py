@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 _ABOUT = ("count", "scorer", "notes")
 _GRIDS = {"confusion": "right label"}
@@ -14,22 +15,25 @@ _GRIDS = {"confusion": "right label"}
 
 
 def show_scored(found: Mapping[str, Any], console: Console) -> None:
-    """Print scores of an answer file; counts and the scorer's version stand beside them."""
+    """Print scores of an answer file; counts and the scorer's version stand beside them.
+
+    Labels come from files and notes quote commands: as ``Text`` they are printed as they are, square brackets and all.
+    """
     table = Table(box=None, pad_edge=False)
     table.add_column("")
     table.add_column("%", justify="right")
     for number, (name, value) in enumerate(_lines(found)):
-        table.add_row(name, value, style="bold" if number == 0 else "")
+        table.add_row(Text(name), value, style="bold" if number == 0 else "")
     console.print(table)
     for name, value in found.items():
         if _is_grid(value):
-            console.print(f"{name}: how often each label was answered", highlight=False)
+            console.print(Text(f"{name}: how often each label was answered"))
             console.print(_grid(name, value))
     for note in found.get("notes", ()):
-        console.print(note, style="yellow", highlight=False)
+        console.print(Text(note), style="yellow")
     counts = [f"{found['count']:,} scored"]
     counts += [f"{value:,} {name.replace('_', ' ')}" for name, value in found.items() if _is_count(name, value)]
-    console.print(f"{', '.join(counts)}, scorer {found['scorer']}", style="dim", highlight=False)
+    console.print(Text(f"{', '.join(counts)}, scorer {found['scorer']}"), style="dim")
 
 
 def _is_grid(value: object) -> bool:
@@ -47,9 +51,9 @@ def _grid(name: str, rows: Mapping[str, Mapping[str, int]]) -> Table:
     table.add_column(_GRIDS.get(name, ""))
     columns = list(dict.fromkeys(column for row in rows.values() for column in row))
     for column in columns:
-        table.add_column(column, justify="right")
+        table.add_column(Text(column), justify="right")
     for label, row in rows.items():
-        table.add_row(label, *(f"{row[column]:,}" if column in row else "-" for column in columns))
+        table.add_row(Text(label), *(f"{row[column]:,}" if column in row else "-" for column in columns))
     return table
 
 

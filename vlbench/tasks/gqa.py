@@ -191,7 +191,16 @@ class GQA(Task):
             **{name: {label: part.score for label, part in sorted(value.items())} for name, value in parts.items()},
             "count": sum(part.questions for part in found.per_structural_type.values()),
             "scorer": scorer,
+            **_not_asked(files),
         }
+
+
+def _not_asked(files: OfficialFiles) -> dict[str, list[str]]:
+    """Say which scores are 0 only because they were not asked for, as the official evaluator leaves them."""
+    lacks = [("validity and plausibility were", "--choices")] * (files.choices is None)
+    lacks += [("consistency was", "--consistency")] * (not files.consistency)
+    notes = [f"{what} not computed, which the official evaluator writes as 0: give {option}" for what, option in lacks]
+    return {"notes": notes} if notes else {}
 
 
 def _known(scorer: str) -> str:

@@ -18,6 +18,8 @@ from vlbench.tasks.records import check_once, json_lines, read_bytes
 from vlbench.types import BadData
 
 PARTS = ("train", "restval", "val", "test")
+_OWN_NAMES = {f"dataset_{name}.json": name for name in ("coco", "flickr30k", "flickr8k")}
+"""Files of Karpathy's splits -> the data set that each says it is of."""
 _COCO_NAME = re.compile(r"COCO_[a-z]+\d{4}_0*(\d+)")
 
 
@@ -56,9 +58,18 @@ def read_pictured(path: Path, todo: str = "") -> list[Pictured]:
     with many_objects():
         if isinstance(data, list):
             return take_list(data, where)
+        _check_name(data, path, todo)
         images = member(data, "images", list, where)
         is_coco = "annotations" in data or (images and isinstance(images[0], dict) and "file_name" in images[0])
         return _pictured(data, where) if is_coco else take_karpathy(data, where)
+
+
+def _check_name(data: Any, path: Path, todo: str) -> None:
+    """Raise BadData where one of Karpathy's files has another's name; their layouts are one, so nothing else tells."""
+    wanted, stated = _OWN_NAMES.get(path.name), data.get("dataset") if isinstance(data, dict) else None
+    if wanted and stated is not None and stated != wanted:
+        wrong = f"its name says that it is of '{wanted}', but its 'dataset' is {describe(stated)}"
+        raise BadData(f"{path}: {wrong}", todo or "it may have been put in the place of another: give it its own name")
 
 
 def _without_tokens(record: dict[str, Any]) -> dict[str, Any]:

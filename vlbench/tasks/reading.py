@@ -129,10 +129,12 @@ def read_answers(path: Path) -> list[str]:
         raise BadData(f"cannot read the answers {path}: {error}", todo) from None
     try:
         found = json.loads(text)
+    except RecursionError as error:
+        raise BadData(f"{path}: {_fault(error)}", todo) from None
     except ValueError:
         try:
             found = {row["answer"]: row["label"] for row in map(json.loads, filter(str.strip, text.splitlines()))}
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise BadData(f"{path}: not a list of answers", todo) from None
     if isinstance(found, list) and len(found) == 2 and all(isinstance(one, dict) for one in found):
         found = found[0] if all(isinstance(value, int) for value in found[0].values()) else found

@@ -6,7 +6,6 @@ Python package easy-vqa holds, whose one answer a question counts as if ten peop
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -17,7 +16,7 @@ from vlbench.cards import DatasetCard
 from vlbench.metrics.vqa_accuracy import OFFICIAL, SCORERS, accuracies, answer_list, summarise
 from vlbench.record import Score
 from vlbench.tasks.base import OfficialFiles, Task, needed
-from vlbench.tasks.reading import listed, read_answers, read_json
+from vlbench.tasks.reading import listed, parse_json, read_answers, read_json
 from vlbench.tasks.servers import Server
 from vlbench.tasks.skills import read_skills
 from vlbench.tasks.vqa_easy import EasyVQA
@@ -116,10 +115,10 @@ class VQA(Task):
         if self.layout.one_answer:
             return super().check_upload(content, split)
         try:
-            said = take_answers(json.loads(content), "the file")
+            said = take_answers(parse_json(content, "the file"), "the file")
             check_answered(said.keys(), [number_of(identity) for identity in self._asked(split)], "the file")
-        except (BadData, ValueError) as fault:
-            return [fault.wrong if isinstance(fault, BadData) else f"not JSON: {fault}"]
+        except BadData as fault:
+            return [fault.wrong]
         return []
 
     def upload_name(self, split: str, method: str) -> str:

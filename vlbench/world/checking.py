@@ -4,19 +4,43 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from vlbench.data.features import FeatureFile
 from vlbench.paths import sha256
 from vlbench.types import BadData, Progress, quiet
 from vlbench.world.blocks import WORLD_VERSION
+from vlbench.world.folders import differences
 from vlbench.world.layout import MANIFEST, REGIONS
-from vlbench.world.making import SIZES, Manifest
-from vlbench.world.output import add_hash
+from vlbench.world.making import SIZES, Counts, Manifest
 
 _SHOWN = 10
+
+
+class Origin(NamedTuple):
+    """What worlds of one size and version may differ in."""
+
+    seed: int = 0
+    noise: float = Counts.wrong
+    """Share of wrong captions in the web corpus."""
+
+    def __str__(self) -> str:
+        return f"seed {self.seed}, noise {self.noise}"
+
+
+STANDARD = Origin()
+"""Of the world that runs make where none is, and that results are published of."""
+
+
+def origin_of(folder: Path) -> Origin | None:
+    """Return the seed and noise that a manifest of whatever version states; None where there is none to be read."""
+    try:
+        values = json.loads((folder / MANIFEST).read_bytes())
+        return Origin(int(values["seed"]), float(values["counts"]["wrong"]))
+    except (OSError, ValueError, TypeError, LookupError, OverflowError, RecursionError):
+        return None
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -51,29 +75,33 @@ def _are_counts(tasks: Any) -> bool:
         return False
 
 
-def _anew(size: str) -> str:
+def _anew(size: str, origin: Origin = STANDARD) -> str:
     """Say how a world of a size is made anew."""
-    return "vlbench data get world makes it anew" if size not in SIZES else f"make it anew: {command_for(size)}"
+    return "vlbench data get world makes it anew" if size not in SIZES else f"make it anew: {command_for(size, origin)}"
 
 
-def command_for(size: str) -> str:
+def command_for(size: str, origin: Origin = STANDARD) -> str:
     """Return the command that makes a world of a size."""
-    return f"vlbench data get world --size {size}"
+    other = f" --seed {origin.seed} --noise {origin.noise} --to FOLDER" if origin != STANDARD else ""
+    return f"vlbench data get world --size {size}{other}"
 
 
-def changed(folder: Path, manifest: Manifest, progress: Progress = quiet) -> list[str]:
-    """List what of a world is missing or not as it was made: files, folders of many files, the region features."""
-    total, wrong = count_files(manifest), []
+def changed(folder: Path, manifest: Manifest, progress: Progress = quiet) -> dict[str, list[str]]:
+    """Return what of a world is missing or not as it was made: files, folders of many files, the region features.
+
+    With each of them stands what to say of it: of a folder, the files that are at fault as far as they can be told.
+    """
+    total, wrong = count_files(manifest), dict[str, list[str]]()
     for done, (name, known) in enumerate(manifest.files.items(), 1):
         progress(done, total, "files")
         if _hash(folder / name) != known:
-            wrong.append(name)
+            wrong[name] = [name]
     for done, (name, known) in enumerate(manifest.folders.items(), len(manifest.files) + 1):
         progress(done, total, "files")
-        if f"{_folder_hash(folder, name):064x}" != known:
-            wrong.append(f"{name}/")
+        if found := differences(folder, name, known):
+            wrong[name] = found
     if not _regions_are(folder / REGIONS, manifest.regions):
-        wrong.append(REGIONS)
+        wrong[REGIONS] = [REGIONS]
     progress(total, total, "files")
     return wrong
 
@@ -95,25 +123,14 @@ def _regions_are(path: Path, known: str) -> bool:
 def check_world(folder: Path, progress: Progress = quiet) -> Manifest:
     """Compare every file of a world with its hash; BadData with the first ten that differ or are missing."""
     manifest = read_manifest(folder)
-    if wrong := changed(folder, manifest, progress):
+    if wrong := list(chain(*changed(folder, manifest, progress).values())):
         more = ", ..." if len(wrong) > _SHOWN else ""
         raise BadData(
             f"{folder}: not as they were made: {', '.join(wrong[:_SHOWN])}{more} ({len(wrong)} in all)",
-            f"take the folder away, and {_anew(manifest.size)}",
+            f"take the folder away, and {_anew(manifest.size, origin_of(folder) or STANDARD)}",
         )
     return manifest
 
 
 def _hash(path: Path) -> str:
     return sha256(path) if path.is_file() else ""
-
-
-def _folder_hash(folder: Path, name: str) -> int:
-    total = 0
-    for path in _files(folder / name):
-        total = add_hash(total, f"{name}/{path.name}", path.read_bytes())
-    return total
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else iter(())

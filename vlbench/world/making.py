@@ -109,6 +109,8 @@ def counts_of(size: Size | Counts) -> Counts:
         if few:
             wrong = f"a world of {few[0]} = {getattr(size, few[0])} has too little to be balanced"
             raise Misuse(wrong, f"it takes {LEAST[few[0]]} at least")
+        if not 0 <= size.wrong <= 1:
+            raise Misuse(f"a noise of {size.wrong:g} is no share of captions", "it is from 0 (none is wrong) to 1")
         return size
     if size not in SIZES:
         raise Misuse(f"no size of the world is called '{size}'; {nearest(size, list(SIZES))}")
