@@ -617,7 +617,7 @@ def test_the_published_answer_lists() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{}", "[]", "[1, 2]", '["a", "a"]', '{"a": 0, "b": 2}', '{"a": 1}', '{"answer": "a"}\n']
+    "text", ["", "{}", "[]", "[" * 100_000, "[1, 2]", '["a", "a"]', '{"a": 0, "b": 2}', '{"a": 1}', '{"answer": "a"}\n']
 )
 def test_what_is_no_answer_list_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "list.json").write_text(text)
