@@ -101,6 +101,8 @@ def test_check_finds_it_whole_and_says_what_is_lost(command: Command, made: Path
     done = command("data", "check", "world", "--data", made, "--json")
     assert done.code == 0, done.err
     parts = json.loads(done.out)
+    corpus = parts.pop()  # the world is a corpus, too
+    assert (corpus["task"], corpus["examples"], corpus["at_hand"]) == ("pretraining", TINY.train, corpus["images"])
     files = parts.pop()
     assert (files["task"], files["split"], files["examples"]) == ("-", "files", files["expected"])
     assert {part["task"] for part in parts} == {card.id for card in cards(TaskCard) if "world" in card.datasets}
