@@ -175,7 +175,7 @@ def _check_earlier(plan: Plan, folder: Path) -> None:
 
 def _built(recipe: Recipe) -> dict[str, int | str]:
     """Return the changed numbers that build other layers: whole ones and words; the rest say how these learn."""
-    return {name: value for name, value in recipe.changes.items() if type(value) in (int, str)}  # type: ignore[misc]
+    return {name: value for name, value in recipe.changes.items() if not isinstance(value, bool | float)}
 
 
 def _no_start(plan: Plan, out: Path) -> Fault:
