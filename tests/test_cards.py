@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from vlbench.cards import DatasetCard, ModelCard, SuiteCard, TaskCard
+from vlbench.cards import CorpusCard, DatasetCard, ModelCard, SuiteCard, TaskCard
 from vlbench.catalog import card_names, cards, find, read_card
 from vlbench.data.words import CLEANING
 from vlbench.models.base import Model
@@ -30,6 +30,8 @@ def test_model_cards(card: ModelCard) -> None:
     for checkpoint in (*card.checkpoint, *card.part):
         assert (card_folder("registry") / "weights" / f"{checkpoint.names}.toml").is_file()
         assert checkpoint.size in card.sizes
+    for stage in card.stages():
+        assert {*card.pretraining(stage).get("corpora", ())} <= {*card_names(CorpusCard)}
     published = (card_folder("registry") / "published" / "results.csv").read_text(encoding="utf-8")
     assert f"\n{card.published}," in published
 

@@ -136,6 +136,27 @@ def test_a_dry_run_says_what_would_be_done(command: Command, made: Path, tmp_pat
     plans = json.loads(done.out)["plans"]
     assert [(one["method"], one["stage"]) for one in plans] == [("vlmo", "text"), ("vlmo", "pairs"), ("lxmert", "")]
     assert not (tmp_path / "none").exists()
+    assert [one["start"] for one in plans] == ["scratch", "the stage text", "scratch"]
+    assert [one["missing"] for one in plans] == [[], [], []]
+
+
+def test_a_dry_run_names_what_is_missing_of_the_papers_corpora(command: Command, tmp_path: Path) -> None:
+    done = command("pretrain", "all", "--suite", "paper", "--dry-run", "--json", "--data", tmp_path)
+    assert done.code == 0, done.err
+    plans = {(one["method"], one["stage"]): one for one in json.loads(done.out)["plans"]}
+    assert len(plans) == sum(len(find(ModelCard, name).stages()) for name in METHODS)
+    texts, regions = (" ".join(plans[name]["missing"]) for name in (("vlmo", "text"), ("lxmert", "")))
+    assert "wikipedia/*.txt" in texts
+    assert "tokenisers/bert-base-uncased" in texts
+    assert "images" not in texts
+    assert "mscoco_train.json" in regions
+    assert "train2014_obj36.tsv (or train2014_obj36.h5)" in regions
+
+
+def test_a_corpus_that_nobody_gives_out_is_said_to_be_so(command: Command, tmp_path: Path) -> None:
+    done = command("pretrain", "coca", "--suite", "paper", "--data", tmp_path, "--no-mlflow")
+    assert done.code == 3
+    assert "JFT-3B is not given out" in done.err
 
 
 def test_a_corpus_without_regions_is_refused_where_they_are_needed(command: Command, tmp_path: Path) -> None:

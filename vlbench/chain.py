@@ -126,19 +126,20 @@ class Chains(Several):
 
     def preview(self) -> int:
         """Say what would be done, stage by stage; change nothing."""
+        from vlbench.stage_preview import preview_stage
+
         found = []
         for chain in self.chains:
             for place in range(len(chain.stages)):
-                planned = chain.plan(place, self.suite)
-                about = {"method": planned.model.id, "stage": planned.recipe.stage, "seed": planned.recipe.seed}
-                keys = ("corpora", "losses", "steps", "epochs", "batch", "rate", "size")
-                values = planned.recipe.model_dump(mode="json")
-                found.append({**about, **{key: values[key] for key in keys}})
+                before = chain.stages[place - 1] if place else ""
+                found.append(preview_stage(chain.plan(place, self.suite), self.data, self.out, before))
         if self.as_json:
             print(json.dumps({"plans": found}, indent=1))
         else:
             for one in found:
                 for key, value in one.items():
-                    self.console.print(f"{key:>10}  {value}", highlight=False, markup=False, soft_wrap=True)
+                    lines = (value or ["nothing"]) if key == "missing" else [value]
+                    for line in lines:
+                        self.console.print(f"{key:>10}  {line}", highlight=False, markup=False, soft_wrap=True)
                 self.console.print()
         return 0

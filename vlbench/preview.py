@@ -45,7 +45,7 @@ def preview(plan: Plan, data: Path, out: Path) -> dict[str, Any]:
     limit = plan.recipe.limit
     training, asked = (min(n, limit) if limit else n for n in (training, asked))
     steps = plan.recipe.steps or math.ceil(plan.recipe.epochs * math.ceil(training / plan.recipe.batch))
-    missing += [*_missing_checkpoint(plan, data, out), *_missing_words(plan, data)]
+    missing += [*missing_checkpoint(plan, data, out), *missing_words(plan, data)]
     missing += [] if unmade else _missing_images(plan, task)
     like = _like(plan, out, trains=trains(plan))
     return {
@@ -54,8 +54,8 @@ def preview(plan: Plan, data: Path, out: Path) -> dict[str, Any]:
         "steps": steps if training or plan.recipe.steps or not trains(plan) else "unknown: nothing to train on is here",
         "examples": f"{training:,} to train on, {asked:,} to answer",
         "time": _time(like, steps * plan.recipe.batch, asked, plan.recipe),
-        "memory": _size(like.throughput.peak_memory_bytes if like else None),
-        "disk": _size(like.parameters * 16 if like else None),
+        "memory": size_in_words(like.throughput.peak_memory_bytes if like else None),
+        "disk": size_in_words(like.parameters * 16 if like else None),
         "folder": str(out / plan.folder_stem),
         **({"first": f"the made-up world is made (size {size}, {time_to_make(size)})"} if unmade else {}),
         "missing": missing,
@@ -77,7 +77,8 @@ def _missing_files(plan: Plan, task: Task) -> list[str]:
     return [str(path) for path in dict.fromkeys(paths) if not path.exists()]
 
 
-def _missing_checkpoint(plan: Plan, data: Path, out: Path) -> list[str]:
+def missing_checkpoint(plan: Plan, data: Path, out: Path) -> list[str]:
+    """List what a run is to begin from and is not here."""
     start = plan.recipe.start
     if start in ("scratch", PRETRAINED) or start.startswith(VARIANT):
         return []
@@ -101,7 +102,8 @@ def _missing_answers(plan: Plan, checkpoint: Checkpoint, data: Path) -> list[str
     return [f"{listed} ({ANSWER_LIST})"]
 
 
-def _missing_words(plan: Plan, data: Path) -> list[str]:
+def missing_words(plan: Plan, data: Path) -> list[str]:
+    """List what the tokeniser needs and is not here."""
     if plan.tokeniser in ("train", "whole-words"):
         return []
     from vlbench.data.words import pretrained_words
@@ -189,5 +191,6 @@ def _time(like: RunRecord | None, examples: int, asked: int, recipe: Recipe) -> 
     return f"about {seconds / 60:.1f} minutes, as fast as {like.id} on {like.machine.cpu or like.machine.device}"
 
 
-def _size(count: int | None) -> str:
+def size_in_words(count: int | None) -> str:
+    """Write a number of bytes, or that it is not known."""
     return "unknown" if count is None else f"about {count / 2**20:,.0f} MiB"

@@ -105,6 +105,8 @@ def test_a_method_card_tells_what_one_needs_to_know() -> None:
         ("vqa", ("metric", "accuracy", "easy-vqa")),
         ("vqa-v2", ("214,354 examples", "answers not public", "minival.json")),
         ("smoke", ("expect", "steps 3")),
+        ("cc3m", ("corpus", "cc3m_train.json", "blip")),
+        ("align", ("not given out",)),
     ],
 )
 def test_other_cards(name: str, parts: tuple[str, ...]) -> None:

@@ -185,6 +185,7 @@ class CorpusCard(AnyCard):
     name: str
     about: str
     home: str
+    """Where it is had; empty for what nobody gives out."""
     licence: str
     paper: Paper | None = None
     layout: Literal["pairs", "lxmert", "table", "shards", "lines", "pictures"]

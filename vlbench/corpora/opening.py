@@ -48,8 +48,7 @@ def texts_of(card: CorpusCard, root: Path) -> dict[str, Path]:
 
 def _find(card: CorpusCard, root: Path) -> _Found:
     folder = root / card.folder
-    todo = f"get it from {card.home} and put it into {folder}" if not card.made else f"make the world anew: {card.home}"
-    found = _Found([], [], [], todo)
+    found = _Found([], [], [], todo := _advice(card, folder))
     for file in card.file:
         path = located(folder, file.name)
         if file.role in ("texts", "shards"):
@@ -61,6 +60,15 @@ def _find(card: CorpusCard, root: Path) -> _Found:
     if not found.texts and card.layout != "pictures":
         raise BadData(f"{card.path}: names no file with the role 'texts' or 'shards'")
     return found
+
+
+def _advice(card: CorpusCard, folder: Path) -> str:
+    """Say how to come by a corpus."""
+    if card.made:
+        return f"make the world anew: {card.home}"
+    if not card.home:
+        return f"{card.name} is not given out; put your own into {folder}, or take others: --set corpora=cc3m,sbu"
+    return f"get it from {card.home} and put it into {folder}"
 
 
 def _matching(folder: Path, name: str, path: Path, todo: str) -> list[Path]:

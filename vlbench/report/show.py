@@ -1,4 +1,4 @@
-"""Cards as readable text: what a method, task, data set or suite is, without opening its file."""
+"""Cards as readable text: what a method, task, data set, corpus or suite is, without opening its file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from pydantic import BaseModel
 
-from vlbench.cards import DataFile, DatasetCard, ModelCard, SuiteCard, TaskCard
+from vlbench.cards import CorpusCard, DataFile, DatasetCard, ModelCard, SuiteCard, TaskCard
 from vlbench.catalog import card_names, cards, find, known_forms
 from vlbench.report.columns import MARK
 from vlbench.report.overview import words
@@ -55,8 +55,8 @@ def find_cards(name: str) -> list[Any]:
     if not found:
         every = sorted({known for kind in _KINDS for known in card_names(kind)})
         raise Misuse(
-            f"no method, task, data set or suite is called '{name}'; {nearest(name, every)}",
-            "see: vlbench list methods, tasks, datasets or suites",
+            f"no method, task, data set, corpus or suite is called '{name}'; {nearest(name, every)}",
+            "see: vlbench list methods, tasks, datasets, corpora or suites",
         )
     return found
 
@@ -201,6 +201,29 @@ def _split(card: DatasetCard, name: str) -> str:
     return ", ".join(part for part in parts if part) or "size not stated"
 
 
+def _corpus(card: CorpusCard) -> str:
+    paper = f"{card.paper.title} ({card.paper.authors}, {card.paper.year}) {card.paper.url}" if card.paper else ""
+    counts = {"images": card.images, "examples": card.examples, "objects": card.objects, "attributes": card.attributes}
+    folder = f"{card.folder}/ below {'that of the made-up world' if card.made else 'the data folder'}"
+    about = [("home", card.home or "not given out"), ("licence", card.licence), ("paper", paper)]
+    about += [("folder", folder), ("layout", card.layout), ("note", card.note)]
+    asked = [
+        m.id + (f", stage {stage}" if stage else "")
+        for m in cards(ModelCard)
+        for stage in m.stages()
+        if card.id in m.pretraining(stage).get("corpora", ())
+    ]
+    return "\n".join(
+        [
+            *_heading("corpus", card, card.name, card.about),
+            *_pairs("source", about),
+            *_pairs("holds", [(name, f"{count:,}") for name, count in counts.items() if count]),
+            *_pairs("files", [(f.name, _file(f)) for f in card.file]),
+            *_pairs("of the pre-training of", [("-", name) for name in asked]),
+        ]
+    )
+
+
 def _file(file: DataFile) -> str:
     size = f"{file.bytes / 1e6:,.1f} MB" if file.bytes else ""
     parts = (file.role, f"of {file.split}" if file.split else "", size, file.note, file.url)
@@ -222,8 +245,8 @@ def _suite(card: SuiteCard) -> str:
 
 
 _KINDS: dict[type[Any], str] = {
-    ModelCard: "method", TaskCard: "task", DatasetCard: "dataset", SuiteCard: "suite",
+    ModelCard: "method", TaskCard: "task", DatasetCard: "dataset", CorpusCard: "corpus", SuiteCard: "suite",
 }  # fmt: skip
 _TEXTS: dict[type[Any], Callable[[Any], str]] = {
-    ModelCard: _method, TaskCard: _task, DatasetCard: _dataset, SuiteCard: _suite,
+    ModelCard: _method, TaskCard: _task, DatasetCard: _dataset, CorpusCard: _corpus, SuiteCard: _suite,
 }  # fmt: skip

@@ -1,0 +1,108 @@
+"""What a stage of pre-training would do (``--dry-run``): budget, time, memory, missing files; changes nothing."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from vlbench.capfilt.planning import image_folders
+from vlbench.cards import CorpusCard
+from vlbench.catalog import find_corpus
+from vlbench.corpora.opening import texts_of
+from vlbench.made import made_folder, placed, time_to_make
+from vlbench.paths import card_folder
+from vlbench.plan import Plan
+from vlbench.preview import missing_checkpoint, missing_words, size_in_words
+from vlbench.record import RunRecord, find_records, read_record
+from vlbench.tasks.places import located
+from vlbench.types import BadData, Fault
+from vlbench.world.layout import MANIFEST
+
+
+def preview_stage(plan: Plan, data: Path, out: Path, before: str = "") -> dict[str, Any]:
+    """Describe a stage before it is made; ``missing`` lists what has to be put in place first.
+
+    ``before``: the stage it will begin from, made by the same command.
+    """
+    recipe = plan.recipe
+    cards = [find_corpus(name.partition("*")[0], data) for name in recipe.corpora]
+    times = [int(name.partition("*")[2] or 1) for name in recipe.corpora]
+    missing = [line for card in cards for line in _missing_corpus(plan, card, data)]
+    if not any(card.made for card in cards):
+        missing += missing_words(plan, data)
+    unmade = dict.fromkeys(card.made for card in cards if card.made and not _is_made(card.made, data))
+    examples = 0
+    if all(card.examples for card in cards):
+        examples = round(sum(c.examples * n for c, n in zip(cards, times, strict=True)) * (recipe.corpus_share or 1.0))
+    steps = recipe.steps or math.ceil(recipe.epochs * math.ceil(examples / recipe.batch))
+    like = _like(plan, out)
+    values = recipe.model_dump(mode="json")
+    keys = ("corpora", "losses", "steps", "epochs", "batch", "rate", "size")
+    return {
+        "method": plan.model.id,
+        "stage": recipe.stage,
+        "seed": recipe.seed,
+        **{key: values[key] for key in keys},
+        "start": f"the stage {before}" if before else recipe.start,
+        "examples": f"{examples:,}" if examples else "counted when the corpora are opened",
+        "time": _time(like, steps * recipe.batch),
+        "memory": size_in_words(like.throughput.peak_memory_bytes if like else None),
+        "folder": str(out / plan.folder_stem),
+        **{"first": f"the made-up world is made (size {size}, {time_to_make(size)})" for size in unmade},
+        "missing": [*dict.fromkeys([*missing, *missing_checkpoint(plan, data, out)])],
+    }
+
+
+def _is_made(size: str, data: Path) -> bool:
+    return (made_folder(size, data) / MANIFEST).is_file()
+
+
+def _missing_corpus(plan: Plan, card: CorpusCard, data: Path) -> list[str]:
+    """List what a stage needs of a corpus and is not here: texts, and images or the features of their regions."""
+    if card.made:
+        if not _is_made(card.made, data):
+            return []  # it is made first
+        card = placed(card, data)
+    try:
+        lost = [str(path) for path in texts_of(card, data).values() if not path.exists()]
+    except BadData as fault:
+        lost = [fault.wrong]
+    if card.layout in ("lines", "shards"):  # without images, or with the images in the same files
+        return lost
+    if plan.model.sees_at(plan.recipe.size) == "pixels":
+        try:
+            image_folders(card, data)
+        except BadData as fault:
+            lost.append(fault.wrong)
+        return lost
+    features = [located(data / card.folder, file.name) for file in card.file if file.role == "features"]
+    if not features:
+        lost.append(f"region features of {card.id}, whose card names none; {plan.model.id} sees regions")
+    return lost + [
+        f"{path} (or {path.stem}.h5)" for path in features if not path.exists() and not path.with_suffix(".h5").exists()
+    ]
+
+
+def _like(plan: Plan, out: Path) -> RunRecord | None:
+    """Find the newest recorded run of the same method, stage and size: its speed is a guess of ours."""
+    wanted = (plan.model.id, plan.recipe.stage, plan.recipe.size)
+    found = [*sorted(card_folder("reports/results").rglob("*.json")), *find_records(out / plan.folder_stem)]
+    for path in reversed(found):
+        try:
+            record = read_record(path)
+        except Fault:
+            continue
+        if record.kind == "pretrain" and (record.method, record.recipe.stage, record.size) == wanted:
+            return record
+    return None
+
+
+def _time(like: RunRecord | None, examples: int) -> str:
+    speed = like.throughput.train_samples_per_second if like else None
+    if like is None or not speed:
+        return "unknown: no run of this stage at this size is recorded yet"
+    if not examples:
+        return f"unknown before the examples are counted; {speed:,.0f} examples/s as {like.id}"
+    machine = like.machine.cpu or like.machine.device
+    return f"about {examples / speed / 60:.1f} minutes, as fast as {like.id} on {machine}"
