@@ -23,6 +23,7 @@ import numpy as np
 import pytest
 
 from vlbench import catalog, cli
+from vlbench.world import Counts, make_world
 
 OFFICIAL = Path(__file__).parent / "official"
 
@@ -97,6 +98,20 @@ def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], 
     yield call
     catalog._card_files.cache_clear()
     catalog._find.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with a tiny world of 60 pictures to train on where a small one would be; do not write in it."""
+    root = tmp_path_factory.mktemp("data")
+    make_world(root / "world" / "small", size=Counts(train=60, val=30, test=30, unseen=30, sets=8, tested_sets=4))
+    return root
+
+
+@pytest.fixture
+def own_made(made: Path, tmp_path: Path) -> Path:
+    """A copy of the folder with a tiny world to do with as one likes."""
+    return Path(shutil.copytree(made, tmp_path / "data"))
 
 
 SUBTYPES = {"train": "train2014", "val": "val2014", "test-dev": "test-dev2015", "test": "test2015"}

@@ -18,9 +18,7 @@ from vlbench.cards import ModelCard
 from vlbench.catalog import find
 from vlbench.paths import card_folder
 from vlbench.types import BadData
-from vlbench.world import Counts, make_world
 
-TINY = Counts(train=60, val=30, test=30, unseen=30, sets=8, tested_sets=4)
 PLAIN = ("--no-mlflow", "--json")
 FEW = ("--set", "steps=1", "--set", "rate=1e-6", "--set", "batch=8", *PLAIN)
 """So little that the filter is as it was drawn, which keeps some texts; what learns says no to all at first."""
@@ -39,11 +37,10 @@ class Begun:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Begun:
+def world(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Begun:
     """Shared by all tests: captioner and filter are made once."""
     root = tmp_path_factory.mktemp("capfilt")
-    make_world(root / "data" / "world" / "small", size=TINY)
-    return Begun(root / "data", root / "runs")
+    return Begun(Path(shutil.copytree(made, root / "data")), root / "runs")
 
 
 @pytest.fixture

@@ -8,22 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from vlbench.cards import CorpusCard
 from vlbench.catalog import card_names
 from vlbench.corpora_on_disk import list_corpora
-from vlbench.world import Counts, make_world, read_manifest
+from vlbench.world import read_manifest
 
-TINY = Counts(train=60, val=30, test=30, unseen=30, sets=8, tested_sets=4)
 Command = Callable[..., Any]
-
-
-@pytest.fixture
-def made(tmp_path: Path) -> Path:
-    make_world(tmp_path / "data" / "world" / "small", size=TINY)
-    return tmp_path / "data"
 
 
 def own_corpus(folder: Path, pictures: int) -> Path:
@@ -64,10 +56,10 @@ def test_made_up_corpora_are_whole(command: Command, made: Path) -> None:
         assert (done.code, part["wrong"]) == (0, [])
 
 
-def test_a_made_up_corpus_that_lost_a_caption_is_not_whole(command: Command, made: Path) -> None:
-    path = made / "world" / "small" / "corpora" / "web.json"
+def test_a_made_up_corpus_that_lost_a_caption_is_not_whole(command: Command, own_made: Path) -> None:
+    path = own_made / "world" / "small" / "corpora" / "web.json"
     path.write_text(json.dumps(json.loads(path.read_text())[:-1]))
-    done = command("data", "check", "world-web", "--data", made)
+    done = command("data", "check", "world-web", "--data", own_made)
     assert (done.code, "63 examples, but the card says 64" in done.err) == (3, True)
 
 

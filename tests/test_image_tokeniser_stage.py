@@ -17,21 +17,11 @@ from vlbench import session
 from vlbench.engine.checkpoint import read_table
 from vlbench.nn.image_tokeniser import ImageTokeniser
 from vlbench.paths import card_folder, sha256
-from vlbench.world import Counts, make_world
 
 Command = Callable[..., Any]
-TINY = Counts(train=60, val=30, test=30, unseen=30, sets=8, tested_sets=4)
 FEW = ("--set", "batch=8", "--no-mlflow", "--json")
 BELOW = "model.image_tokeniser."
 MINI = {"codes": 512, "width": 64, "heads": 4, "layers": 4}
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder with a tiny world where a small one would be; do not write in it."""
-    root = tmp_path_factory.mktemp("data")
-    make_world(root / "world" / "small", size=TINY)
-    return root
 
 
 def runs(done: Any) -> list[dict[str, Any]]:

@@ -11,19 +11,9 @@ import pytest
 
 from vlbench.tasks.base import OfficialFiles
 from vlbench.tasks.retrieval import Retrieval
-from vlbench.world import Counts, make_world
 
-TINY = Counts(train=60, val=30, test=30, unseen=30, sets=8, tested_sets=4)
 FEW = ("--set", "steps=2", "--set", "batch=8", "--no-mlflow", "--json")
 Command = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder with a tiny world where a small one would be; do not write in it."""
-    root = tmp_path_factory.mktemp("data")
-    make_world(root / "world" / "small", size=TINY)
-    return root
 
 
 class Case(NamedTuple):

@@ -14,20 +14,10 @@ from PIL import Image
 from vlbench import session
 from vlbench.cards import ModelCard
 from vlbench.catalog import card_names, find
-from vlbench.world import Counts, make_world
 
-TINY = Counts(train=60, val=30, test=30, unseen=30, sets=8, tested_sets=4)
 FEW = ("--set", "steps=3", "--set", "batch=8", "--no-mlflow", "--json")
 METHODS = [name for name in card_names(ModelCard) if find(ModelCard, name).pretrain]
 Command = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder with a tiny world where a small one would be; do not write in it."""
-    root = tmp_path_factory.mktemp("data")
-    make_world(root / "world" / "small", size=TINY)
-    return root
 
 
 def runs(done: Any) -> list[dict[str, Any]]:
@@ -100,9 +90,8 @@ def test_objectives_are_chosen_by_name(command: Command, made: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_broken_images_are_counted_and_named(command: Command, tmp_path: Path, workers: int) -> None:
-    root = tmp_path / "data"
-    make_world(root / "world" / "small", size=TINY)
+def test_broken_images_are_counted_and_named(command: Command, own_made: Path, workers: int) -> None:
+    root = own_made
     pictures = sorted((root / "world" / "small" / "images" / "coco").glob("COCO_train*"))
     pictures[3].write_bytes(b"no picture")
     pictures[5].unlink()
@@ -112,6 +101,25 @@ def test_broken_images_are_counted_and_named(command: Command, tmp_path: Path, w
     log = (Path(record["folder"]) / "log.jsonl").read_text()
     assert pictures[3].stem in log
     assert pictures[5].stem in log
+
+
+def test_what_was_left_out_before_a_stop_counts_once(
+    command: Command, own_made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = sorted((own_made / "world" / "small" / "images" / "coco").glob("COCO_train*"))
+    pictures[3].write_bytes(b"no picture")
+    typed = ("pretrain", "coca", "--data", own_made, "--set", "epochs=3", "--set", "batch=16", "--no-mlflow", "--json")
+    left = iter(range(9))  # two are asked for a step: stopped in the second epoch
+
+    @contextmanager
+    def interruptible() -> Iterator[Callable[[], bool]]:
+        yield lambda: next(left, None) is not None
+
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "interruptible", interruptible)
+        command(*typed).refused(1, "stopped")
+    (record,) = runs(command(*typed))
+    assert record["note"].startswith("1 examples were left out")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Kill a run at random moments: the same command goes on and ends as an uninterrupted run does, bit for bit."""
+"""Kill a run or a pre-training at random moments: the same command goes on and ends as if never stopped, to the bit."""
 
 import json
 import os
@@ -15,17 +15,29 @@ import pytest
 
 from vlbench.record import read_record
 
-COMMAND = [
-    sys.executable, "-m", "vlbench", "run", "lxmert", "vqa", "--suite", "smoke", "--no-mlflow",
-    "--set", "steps=60", "--set", "batch=32", "--set", "save_every=4", "--set", "log_every=1", "--set", "dropout=0.1",
-    "--limit", "300",
-]  # fmt: skip
+OFTEN = ["--no-mlflow", "--set", "save_every=4", "--set", "log_every=1", "--set", "dropout=0.1"]
+SPEED = ("samples_per_second", "data_wait_share")
+LINES = {
+    "run": ["run", "lxmert", "vqa", "--suite", "smoke", "--set", "steps=60", "--set", "batch=32", "--limit", "300"],
+    # with a momentum twin and a queue of its features
+    "pretrain": ["pretrain", "albef", "--set", "steps=60", "--set", "batch=16", "--set", "image_size=0"],
+}
 
 
-def start(out: Path) -> subprocess.Popen[str]:
+BOTH = pytest.mark.parametrize("line", LINES, indirect=True)
+RUN = pytest.mark.parametrize("line", ["run"], indirect=True)
+
+
+@pytest.fixture(scope="module")
+def line(request: pytest.FixtureRequest, made: Path) -> list[str]:
+    """The command that is killed."""
+    return [sys.executable, "-m", "vlbench", *LINES[request.param], *OFTEN, "--data", str(made)]
+
+
+def start(line: list[str], out: Path) -> subprocess.Popen[str]:
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        [*COMMAND, "--out", str(out)], env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*line, "--out", str(out)], env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
 
 
@@ -40,7 +52,7 @@ def outcome(out: Path) -> dict[str, Any]:
     place = folder(out)
     record = read_record(place / "record.json")
     steps = [
-        (e["step"], e["values"]["answer"], e["values"]["rate"])
+        (e["step"], {name: value for name, value in e["values"].items() if name not in SPEED})
         for e in map(json.loads, (place / "log.jsonl").read_text().splitlines())
         if e["event"] == "step"
     ]
@@ -48,17 +60,17 @@ def outcome(out: Path) -> dict[str, Any]:
         "record": record.outcome(),
         "fingerprint": record.fingerprint,
         "weights": (place / "checkpoint/weights.safetensors").read_bytes(),
-        "answers": (place / "answers-test.json").read_bytes(),
+        "answers": [path.read_bytes() for path in sorted(place.glob("answers-*.json"))],
         "steps": steps,
         "files": sorted(path.name for path in place.rglob("*") if path.is_file()),
     }
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def whole(line: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What an uninterrupted run leaves."""
     out = tmp_path_factory.mktemp("whole")
-    done = start(out)
+    done = start(line, out)
     _, errors = done.communicate(timeout=300)
     assert done.returncode == 0, errors
     return outcome(out)
@@ -79,16 +91,18 @@ def kill_when(run: subprocess.Popen[str], ready: Callable[[], bool]) -> bool:
     return running
 
 
+@BOTH
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
-def test_killed_at_random_moments(tmp_path: Path, whole: dict[str, Any], seed: int) -> None:
+def test_killed_at_random_moments(line: list[str], tmp_path: Path, whole: dict[str, Any], seed: int) -> None:
     moments = random.Random(seed)
     first = moments.randint(1, 25)
     for reached in (first, moments.randint(first + 5, 59)):  # a restart may fall back by four steps
-        assert kill_when(start(tmp_path), lambda reached=reached: steps_logged(tmp_path) >= reached)
+        assert kill_when(start(line, tmp_path), lambda reached=reached: steps_logged(tmp_path) >= reached)
         time.sleep(0.01 * moments.random())
     weights = "*/*/*/checkpoint/weights.safetensors"
-    assert kill_when(start(tmp_path), lambda: bool(list(tmp_path.glob(weights))))  # trained, not yet recorded
-    run = start(tmp_path)
+    # trained, and not yet recorded; a pre-training, which has nothing to evaluate, may just have been
+    assert kill_when(start(line, tmp_path), lambda: bool(list(tmp_path.glob(weights)))) or "pretrain" in line
+    run = start(line, tmp_path)
     _, errors = run.communicate(timeout=300)
     assert run.returncode == 0, errors
     found = outcome(tmp_path)
@@ -100,9 +114,10 @@ def test_killed_at_random_moments(tmp_path: Path, whole: dict[str, Any], seed: i
     assert found["files"] == whole["files"]
 
 
-def test_killed_in_the_middle_of_training_and_told_so(tmp_path: Path, whole: dict[str, Any]) -> None:
+@RUN
+def test_killed_in_the_middle_of_training_and_told_so(line: list[str], tmp_path: Path, whole: dict[str, Any]) -> None:
     """Wait for a saved state, kill, go on: the steps before it are not taken again."""
-    run = start(tmp_path)
+    run = start(line, tmp_path)
     state = None
     for _ in range(3000):
         state = next(iter(tmp_path.glob("*/*/*/checkpoint/state.pt")), None)
@@ -112,15 +127,16 @@ def test_killed_in_the_middle_of_training_and_told_so(tmp_path: Path, whole: dic
     run.send_signal(signal.SIGKILL)
     run.communicate()
     assert state is not None
-    again = start(tmp_path)
+    again = start(line, tmp_path)
     _, errors = again.communicate(timeout=300)
     assert again.returncode == 0, errors
     assert "going on after step" in errors
     assert outcome(tmp_path)["weights"] == whole["weights"]
 
 
-def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(tmp_path: Path, whole: dict[str, Any]) -> None:
-    run = start(tmp_path)
+@RUN
+def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(line: list[str], tmp_path: Path, whole: dict[str, Any]) -> None:
+    run = start(line, tmp_path)
     for _ in range(3000):
         if list(tmp_path.glob("*/*/*/checkpoint/state.pt")) or run.poll() is not None:
             break
@@ -133,18 +149,19 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(tmp_path: Path, whole: dict[
     events = [json.loads(line) for line in (folder(tmp_path) / "log.jsonl").read_text().splitlines()]
     assert events[-1]["event"] == "end"
     assert events[-1]["status"] == "stopped"
-    again = start(tmp_path)
+    again = start(line, tmp_path)
     assert again.wait(timeout=300) == 0
     again.communicate()
     assert outcome(tmp_path)["weights"] == whole["weights"]
 
 
-def test_the_same_command_after_the_end_runs_nothing(tmp_path: Path) -> None:
-    first = start(tmp_path)
+@RUN
+def test_the_same_command_after_the_end_runs_nothing(line: list[str], tmp_path: Path) -> None:
+    first = start(line, tmp_path)
     assert first.wait(timeout=300) == 0
     first.communicate()
     before = {path: path.stat().st_mtime_ns for path in folder(tmp_path).rglob("*") if path.name != ".lock"}
-    second = start(tmp_path)
+    second = start(line, tmp_path)
     _, errors = second.communicate(timeout=300)
     assert second.returncode == 0
     assert "finished before" in errors

@@ -18,9 +18,7 @@ from vlbench.preview import _time
 from vlbench.recipe import Recipe
 from vlbench.record import read_record
 from vlbench.report.compare import collect, leading
-from vlbench.world import Counts, make_world
 
-TINY = Counts(train=60, val=30, test=30, unseen=30, sets=8, tested_sets=4)
 FEW = ("--limit", 8, "--set", "batch=4", "--no-mlflow", "--json")
 SMALL = ("--set", "image_size=0", "--set", "dropout=0", "--set", "controls=", *FEW)
 Command = Callable[..., Any]
@@ -53,14 +51,6 @@ dropout = 0.0
 image_size = 0
 controls = []
 """
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder with a tiny world where a small one would be; do not write in it."""
-    root = tmp_path_factory.mktemp("data")
-    make_world(root / "world" / "small", size=TINY)
-    return root
 
 
 @pytest.mark.parametrize("method", card_names(ModelCard))

@@ -9,9 +9,6 @@ from typing import Any
 
 import pytest
 
-from vlbench.world import Counts, make_world
-
-TINY = Counts(train=60, val=30, test=30, unseen=30, sets=8, tested_sets=4)
 PLAIN = ("--no-mlflow", "--json")
 FEW = ("--set", "batch=8", *PLAIN, "--limit", 24)
 Command = Callable[..., Any]
@@ -46,14 +43,6 @@ batch = 8
 dropout = 0.0
 image_size = 0
 """
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder with a tiny world where a small one would be; do not write in it."""
-    root = tmp_path_factory.mktemp("data")
-    make_world(root / "world" / "small", size=TINY)
-    return root
 
 
 @pytest.fixture

@@ -70,7 +70,8 @@ def _state(card: CorpusCard, data: Path) -> str:
         except BadData:
             return "of another version"
     folder = data / placed(card, data).folder
-    wanted = [file.name for file in card.file if file.role not in ("images", "features")] or ["."]
+    wanted = [file.name for file in card.file if file.role not in ("images", "features")]
+    wanted = wanted or [file.name for file in card.file]  # images without texts
     found = [name for name in wanted if located(folder, name).exists() or any(folder.glob(name))]
     return "not here" if not found else "here" if len(found) == len(wanted) else "in part"
 

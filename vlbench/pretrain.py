@@ -41,6 +41,8 @@ from vlbench.types import BadData, Misuse
 
 MOST_TEXTS = 200_000
 """So many texts of the corpora a vocabulary is learned from."""
+LEFT_OUT = "left_out"
+"""Of an event: the ids of examples that could not be read."""
 
 
 class OpenedCorpora(NamedTuple):
@@ -207,12 +209,10 @@ def _carry_out(
     log: RunLog,
 ) -> RunRecord:
     """Train, and put it all down."""
-    recipe, left_out = plan.recipe, 0
+    recipe = plan.recipe
 
     def tell(one: Lost) -> None:
-        nonlocal left_out
-        left_out += len(one.ids)
-        log({"event": "note", "text": f"left out: {', '.join(one.ids)}: {one.why}"})
+        log({"event": "note", "text": f"left out: {', '.join(one.ids)}: {one.why}", LEFT_OUT: one.ids})
 
     feed = CorpusFeed(
         opened.mixture,
@@ -226,6 +226,7 @@ def _carry_out(
     if not steps:
         raise Misuse(f"no budget is given to pre-train {plan.model.id}", "say one with --set steps=... or epochs=...")
     trained, flops = train_on(feed, steps, plan, learner, accelerator, folder, options, log, recipe.losses or None)
+    left_out = _left_out(log.path)
     told = f"{left_out:,} examples were left out, as their images cannot be read" if left_out else ""
     if told:
         options.say(f"{told}: {folder / 'log.jsonl'} names them")
@@ -256,6 +257,12 @@ def _carry_out(
         checkpoint=WEIGHTS,
         weights=checkpoint.save_weights(learner, folder / WEIGHTS),
     ).sealed()
+
+
+def _left_out(path: Path) -> int:
+    """Count the examples that the log names as left out, before a stop and after, each once."""
+    with path.open(encoding="utf-8") as lines:
+        return len({one for line in lines if LEFT_OUT in line for one in json.loads(line).get(LEFT_OUT, ())})
 
 
 def _basis(plan: Plan, seen: int, examples: int) -> Basis:

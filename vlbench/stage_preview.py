@@ -31,7 +31,8 @@ def preview_stage(plan: Plan, data: Path, out: Path, before: str = "") -> dict[s
     missing = [line for card in cards for line in _missing_corpus(plan, card, data)]
     if not any(card.made for card in cards):
         missing += missing_words(plan, data)
-    unmade = dict.fromkeys(card.made for card in cards if card.made and not _is_made(card.made, data))
+    sizes = dict.fromkeys(card.made for card in cards if card.made and not _is_made(card.made, data))
+    unmade = [f"the made-up world is made (size {size}, {time_to_make(size)})" for size in sizes]
     examples = 0
     if all(card.examples for card in cards):
         examples = round(sum(c.examples * n for c, n in zip(cards, times, strict=True)) * (recipe.corpus_share or 1.0))
@@ -49,7 +50,7 @@ def preview_stage(plan: Plan, data: Path, out: Path, before: str = "") -> dict[s
         "time": _time(like, steps * recipe.batch),
         "memory": size_in_words(like.throughput.peak_memory_bytes if like else None),
         "folder": str(out / plan.folder_stem),
-        **{"first": f"the made-up world is made (size {size}, {time_to_make(size)})" for size in unmade},
+        **({"first": ", ".join(unmade)} if unmade else {}),
         "missing": [*dict.fromkeys([*missing, *missing_checkpoint(plan, data, out)])],
     }
 

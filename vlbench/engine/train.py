@@ -58,6 +58,7 @@ class Training:
         optimiser = make_optimiser(learner.to(accelerator.device), recipe, accelerator.device)
         self.learner, self.optimiser = accelerator.prepare(learner, optimiser)
         self.step, self.seconds = 0, 0.0
+        self.losses = Losses(self)
         own = accelerator.unwrap_model(self.learner)
         self.adversary = Villa(recipe, own, accelerator) if recipe.adversary else None
 
@@ -72,6 +73,7 @@ class Training:
             "learner": self.accelerator.unwrap_model(self.learner).state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "generators": generators,
+            "losses": self.losses.state(),
         }
         if self.accelerator.scaler is not None:
             state["scaler"] = self.accelerator.scaler.state_dict()
@@ -89,6 +91,8 @@ class Training:
         rank = self.accelerator.process_index
         if rank < len(state["generators"]):
             restore_random_state(state["generators"][rank])
+        if "losses" in state:  # a state of an older version has none
+            self.losses.restore(state["losses"])
         self.step, self.seconds = int(state["step"]), float(state["seconds"])
         return True
 
@@ -157,64 +161,80 @@ def train(
     training.resume()
     learner.train()
     meter, before = Meter(), training.seconds
-    values: dict[str, float] = {}
     save_every = recipe.save_every or max(1, math.ceil(steps / 20))
-    check = LossCheck(recipe, training, folder)
     meter.waiting()
     begin = getattr(accelerator.unwrap_model(training.learner), "begin", lambda epoch: None)
     for parts in feed.steps(training.step, steps):
         begin(training.step / feed.per_epoch)
         meter.arrived(sum(len(part.ids) for part in parts) * accelerator.num_processes)
         losses = training.update(parts, weights or {}, steps)
-        check.add(training.step, losses, parts)
+        training.losses.add(training.step, losses, parts)
         training.step += 1
         last = training.step == steps
         if training.step % recipe.log_every == 0 or last:
-            values = check.values()
+            values = training.losses.means()
             first = training.optimiser.param_groups[0]
             rate = float(first["lr"]) / float(first["multiple"])
             log({"event": "step", "step": training.step, "values": {**values, "rate": rate, **_speed(meter)}})
             progress(training.step, steps, f"loss {sum(values.values()):.4f}")
         if training.step % save_every == 0 or last or not keep_going():
-            check.values()  # a state with a bad loss behind it is never saved
+            training.losses.check()  # a state with a bad loss behind it is never saved
             training.save(before + meter.seconds)
         if not keep_going() and not last:
             raise KeyboardInterrupt
         meter.waiting()
     learner.eval()
     seconds = before + meter.seconds
-    return Trained(training.step, feed.examples_until(steps), seconds, meter.rate, meter.wait_share, values)
+    seen, told = feed.examples_until(steps), training.losses.last
+    return Trained(training.step, seen, seconds, meter.rate, meter.wait_share, told)
 
 
 def _speed(meter: Meter) -> dict[str, float]:
     return {"samples_per_second": round(meter.rate, 2), "data_wait_share": round(meter.wait_share, 4)}
 
 
-class LossCheck:
-    """Looks at the losses when they are asked for, not at each step, so that a GPU need not wait for it."""
+class Losses:
+    """Sums the losses up, and looks at them when it is asked to, not at each step, so that a GPU need not wait."""
 
-    def __init__(self, recipe: Recipe, training: Training, folder: Path) -> None:
-        self.training, self.folder = training, folder
+    def __init__(self, training: Training) -> None:
+        self.training = training
         self.pending: list[tuple[int, dict[str, Tensor], tuple[str, ...]]] = []
         self.often = training.accelerator.device.type == "cpu"
+        self.sums: dict[str, float] = {}
+        self.counts: dict[str, int] = {}
+        self.last: dict[str, float] = {}
+        """The means that were asked for last."""
 
     def add(self, step: int, losses: dict[str, Tensor], parts: Sequence[Batch]) -> None:
         """Remember the losses of a step; on a CPU, look at them at once."""
         self.pending.append((step, losses, tuple(name for part in parts for name in part.ids)))
         if self.often:
-            self._look(self.pending[-1:])
+            self.check()
 
-    def values(self) -> dict[str, float]:
-        """Return the mean of each loss since the last call; Fault if one was not finite."""
+    def check(self) -> None:
+        """Take in what is remembered; Fault if a loss was not finite."""
         self._look(self.pending)
-        names = dict.fromkeys(name for _, losses, _ in self.pending for name in losses)
-        means = {
-            name: sum(float(losses[name]) for _, losses, _ in self.pending if name in losses)
-            / sum(name in losses for _, losses, _ in self.pending)
-            for name in names
-        }
+        for _, losses, _ in self.pending:
+            for name, loss in losses.items():
+                self.sums[name] = self.sums.get(name, 0.0) + float(loss)
+                self.counts[name] = self.counts.get(name, 0) + 1
         self.pending.clear()
-        return means
+
+    def means(self) -> dict[str, float]:
+        """Return the mean of each loss since the last call; Fault if one was not finite."""
+        self.check()
+        self.last = {name: total / self.counts[name] for name, total in self.sums.items()}
+        self.sums, self.counts = {}, {}
+        return self.last
+
+    def state(self) -> dict[str, dict[str, float]]:
+        """Return what a run that goes on needs to tell the same means."""
+        return {"sums": dict(self.sums), "counts": dict(self.counts), "last": dict(self.last)}
+
+    def restore(self, state: Mapping[str, Mapping[str, float]]) -> None:
+        """Take back what ``state`` returned."""
+        self.sums, self.last = dict(state["sums"]), dict(state["last"])
+        self.counts = {name: int(count) for name, count in state["counts"].items()}
 
     def _look(self, pending: Sequence[tuple[int, dict[str, Tensor], tuple[str, ...]]]) -> None:
         for step, losses, ids in pending:
