@@ -98,6 +98,20 @@ def test_pretrain_makes_what_the_runs_of_a_suite_begin_from(
     assert {one["id"] for one in records if one["kind"] == "pretrain"} == {one["id"] for one in stages}
 
 
+def test_variants_are_asked_without_training_from_where_each_begins(
+    command: Command, made: Path, suite: Path, tmp_path: Path
+) -> None:
+    typed = ("evaluate", "all", "all", "--suite", suite, "--data", made, "--out", tmp_path / "runs", *FEW)
+    runs = json.loads(command(*typed, "--seed", 0).out)["runs"]
+    starts = {run["recipe"]["variant"]: run["recipe"]["start"] for run in runs}
+    assert starts["scratch"] == "scratch"
+    assert len(set(starts.values())) == 3
+    assert {run["kind"] for run in runs} == {"evaluate"}
+    command(*typed, "--start", "scratch").refused(2, "both say what runs begin from")
+    (one,) = json.loads(command(*typed, "--seed", 0, "--start", "scratch", "--set", "variant=begun").out)["runs"]
+    assert (one["recipe"]["variant"], one["recipe"]["start"]) == ("begun", "scratch")
+
+
 def test_a_method_without_pretraining_cannot_begin_from_it(command: Command, made: Path) -> None:
     typed = ("--data", made, "--start", "pretrained", "--dataset", "world", *FEW)
     command("run", "mcan", "gqa", *typed).refused(1, "has no image-text pre-training")

@@ -120,7 +120,7 @@ def run(
 def evaluate(
     methods: Annotated[str, typer.Argument(help="a method, several as a,b, or all")],
     tasks: Annotated[str, typer.Argument(help="a task, several as a,b, or all")],
-    start: Start = "published",
+    start: Start = "",
     suite: Suite = "",
     split: Annotated[str, typer.Option("--split", help="split to answer; several as a,b")] = "",
     dataset: Dataset = "",
@@ -137,15 +137,19 @@ def evaluate(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Evaluate a checkpoint without training: a published one (suite paper), an own run, or a file (suite quick)."""
+    """Evaluate without training: published weights (the usual start), an own run, a file, or what a suite's variants
+    begin from.
+    """
+    from vlbench.catalog import find_suite
     from vlbench.matrix import Matrix
     from vlbench.plan import means_published
     from vlbench.several import Setting
 
     typed = typed_values(dataset=dataset, size=size, start=start, limit=limit, settings=settings)
     typed |= {"steps": 0, "epochs": 0.0}
-    start = str(typed.get("start", ""))
-    suite = suite or ("paper" if means_published(start, methods) else "quick")
+    if "start" not in typed and not (suite and find_suite(suite).variants):
+        typed["start"] = "published"
+    suite = suite or ("paper" if means_published(str(typed["start"]), methods) else "quick")
     if split:
         typed["evaluate_splits"] = tuple(split.split(","))
     setting = Setting(suite, typed, data, out, device, fresh, not no_mlflow, as_json, debug)

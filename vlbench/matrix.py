@@ -53,6 +53,12 @@ class Matrix(Several):
     def add(self, methods: str, tasks: str, seeds: str) -> None:
         """Plan every pair and seed; a wrong name is an error at once."""
         suite = self.card
+        own = [name for name, one in suite.variants.items() if "start" in one.run]
+        if own and "start" in self.typed and "variant" not in self.typed:
+            raise Misuse(
+                f"--start and the variants of {self.suite} ({', '.join(own)}) both say what runs begin from",
+                f"leave --start out, or choose one: --set variant={own[0]}",
+            )
         able = suite.all_methods or card_names(ModelCard)
         known = [task for task in suite.all_tasks or card_names(TaskCard) if task not in suite.without]
         faults: list[Impossible] = []

@@ -21,7 +21,6 @@ from vlbench.data.images import ImageStore
 from vlbench.data.opening import open_stored, open_words
 from vlbench.data.words import TRAINERS, Words
 from vlbench.engine import checkpoint
-from vlbench.engine.devices import describe
 from vlbench.engine.train import planned_steps
 from vlbench.learner import Learner, build_model
 from vlbench.made import open_made
@@ -34,7 +33,7 @@ from vlbench.prepare import PIXELS, Options, model_facts, starting_point, transf
 from vlbench.recipe import RUNNING, resolve
 from vlbench.record import Basis, RunRecord
 from vlbench.runfolder import WEIGHTS, WORDS, Begun, changes, find_run
-from vlbench.session import Made, Work, note, once, throughput, train_on
+from vlbench.session import Made, Work, facts, note, once, throughput, train_on
 from vlbench.tasks.reading import read_answers
 from vlbench.tracking import RunLog
 from vlbench.types import BadData, Misuse
@@ -231,26 +230,11 @@ def _carry_out(
     if told:
         options.say(f"{told}: {folder / 'log.jsonl'} names them")
     return RunRecord(
-        id=folder.name,
+        **facts(plan, folder, begun, learner, trained, accelerator),
         kind="pretrain",
-        method=plan.model.id,
-        task=plan.task.id,
-        dataset=plan.dataset.id,
-        suite=plan.suite.id,
-        size=recipe.size,
-        seed=recipe.seed,
         basis=_basis(plan, trained.examples, feed.count),
-        recipe=recipe,
-        origins=plan.origins,
-        inputs=begun.inputs,
-        code=begun.code,
         note="; ".join(filter(None, [note(begun), told, learner.model.remark()])),
-        machine=describe(accelerator),
-        started=begun.started,
         seconds=round(trained.seconds, 3),
-        steps=trained.steps,
-        examples_seen=trained.examples,
-        parameters=learner.size(),
         throughput=throughput(trained, [], flops, accelerator),
         scores={},
         losses=trained.losses,
@@ -270,9 +254,8 @@ def _basis(plan: Plan, seen: int, examples: int) -> Basis:
     recipe = plan.recipe
     if recipe.limit or seen < examples:
         return "smoke"
-    wanted = resolve([("card", {"model": recipe.model, "task": recipe.task, **plan.model.pretraining(recipe.stage)})])[
-        0
-    ]
+    named = {"model": recipe.model, "task": recipe.task}
+    wanted, _ = resolve([("card", {**named, **plan.model.pretraining(recipe.stage)})])
     loose = {"suite", "dataset", "size", "start", "stage", "train_splits", "evaluate_splits", "controls"}
     same = all(value == getattr(wanted, key) for key, value in recipe if key not in {*loose, "seed", *RUNNING})
     return "paper recipe" if same and recipe.size != "mini" else "reduced"

@@ -11,7 +11,6 @@ from vlbench.answering import Asking, in_words, write_answers
 from vlbench.controls import score_controls
 from vlbench.data.batches import Feed, Share
 from vlbench.engine import checkpoint
-from vlbench.engine.devices import describe
 from vlbench.engine.evaluate import Asked
 from vlbench.engine.train import Trained, planned_steps
 from vlbench.learner import Learner
@@ -20,14 +19,8 @@ from vlbench.plugins import own_code
 from vlbench.prepare import Opened, Options, build_learner, files_of, inputs_of, open_data, open_task
 from vlbench.recipe import resolve
 from vlbench.record import Basis, RunRecord, Scores
-from vlbench.runfolder import (
-    WEIGHTS,
-    Begun,
-    changes,
-    find_run,
-    finished,
-)
-from vlbench.session import Made, Work, note, once, throughput, train_on
+from vlbench.runfolder import WEIGHTS, Begun, changes, find_run, finished
+from vlbench.session import Made, Work, facts, note, once, throughput, train_on
 from vlbench.tracking import RunLog
 from vlbench.types import Answer, Example, Fault
 
@@ -80,26 +73,11 @@ def _carry_out(
                 scores[split] = opened.task.score(given, split, recipe.scorer)
         log({"event": "note", "text": f"{split}: {len(asked[-1].given)} examples answered"})
     return RunRecord(
-        id=folder.name,
+        **facts(plan, folder, begun, learner, trained, accelerator),
         kind="finetune" if trained.steps else "evaluate",
-        method=plan.model.id,
-        task=plan.task.id,
-        dataset=plan.dataset.id,
-        suite=plan.suite.id,
-        size=recipe.size,
-        seed=recipe.seed,
         basis=basis_of(plan, trained, len(_training_examples(plan, opened)), options),
-        recipe=recipe,
-        origins=plan.origins,
-        inputs=begun.inputs,
-        code=begun.code,
         note="; ".join(filter(None, (note(begun), opened.note))),
-        machine=describe(accelerator),
-        started=begun.started,
         seconds=round(trained.seconds + sum(one.seconds for one in asked), 3),
-        steps=trained.steps,
-        examples_seen=trained.examples,
-        parameters=learner.size(),
         throughput=throughput(trained, asked, flops, accelerator),
         scores=scores,
         controls=score_controls(recipe, asking, scores, of_main),

@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from accelerate.utils import send_to_device
 
 from vlbench.engine import checkpoint
-from vlbench.engine.devices import open_device, seed_everything, use_threads, worth_compiling
+from vlbench.engine.devices import describe, open_device, seed_everything, use_threads, worth_compiling
 from vlbench.engine.evaluate import Asked
 from vlbench.engine.meter import flops_per_sample, peak_memory
 from vlbench.engine.train import STATE, Feeds, Trained, train
@@ -149,6 +149,31 @@ def throughput(trained: Trained, asked: Sequence[Asked], flops: float | None, ac
         train_seconds=round(trained.seconds, 3) if trained.steps else None,
         evaluate_seconds=round(seconds, 3) if asked else None,
     )
+
+
+def facts(
+    plan: Plan, folder: Path, begun: Begun, learner: Learner, trained: Trained, accelerator: Accelerator
+) -> dict[str, Any]:
+    """Return what every record tells of what was asked for, of where it was made, and of the training."""
+    recipe = plan.recipe
+    return {
+        "id": folder.name,
+        "method": plan.model.id,
+        "task": plan.task.id,
+        "dataset": plan.dataset.id,
+        "suite": plan.suite.id,
+        "size": recipe.size,
+        "seed": recipe.seed,
+        "recipe": recipe,
+        "origins": plan.origins,
+        "inputs": begun.inputs,
+        "code": begun.code,
+        "machine": describe(accelerator),
+        "started": begun.started,
+        "steps": trained.steps,
+        "examples_seen": trained.examples,
+        "parameters": learner.size(),
+    }
 
 
 def note(begun: Begun) -> str:

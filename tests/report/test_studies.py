@@ -112,6 +112,25 @@ def test_the_page_says_what_was_claimed_and_what_came_out(
     assert "| begun |" in page
     assert "matching 0.250" in page
     assert page == study_page(study(SUITE, [begun, *records[::-1]]))
+    assert "What came out" not in page
+    told = study_page(study(SUITE.model_copy(update={"found": ("It is, but for one.",)}), records))
+    assert "- It is, but for one." in told
+
+
+def test_pre_training_of_another_suite_and_of_earlier_stages_is_listed(
+    compared: Callable[..., list[RunRecord]], make_record: MakeRecord
+) -> None:
+    records = compared([50.0], [60.0])
+    (last,) = records[-1:]
+    update = {"recipe": last.recipe.model_copy(update={"start": "run:second"})}
+    facts = {"kind": "pretrain", "suite": "quick", "scores": {}, "losses": {"matching": 0.25}}
+    stages = [
+        make_record(0.0, id="first", **facts),
+        make_record(0.0, id="second", recipe={"start": "run:first"}, **facts),
+        make_record(0.0, id="other", **facts),
+    ]
+    found = study(SUITE, [*records[:-1], last.model_copy(update=update), *stages])
+    assert {one.id for one in found.pretraining} == {"first", "second"}
 
 
 def test_variants_stand_in_their_study_and_not_in_leaderboards(

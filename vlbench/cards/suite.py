@@ -63,6 +63,8 @@ class SuiteCard(AnyCard):
     """The variant that the others are set against."""
     claims: tuple[str, ...] = ()
     """What its runs were made to find out, a sentence each; its report puts them beside the outcome."""
+    found: tuple[str, ...] = ()
+    """What came out of its checked-in runs, a sentence each: which claims hold, and why one does not."""
     datasets: dict[str, str] = {}
     """Task -> data set."""
     without: tuple[str, ...] = ()

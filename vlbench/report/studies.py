@@ -71,7 +71,8 @@ def study(suite: SuiteCard, records: Iterable[RunRecord], *, smoke: bool = False
 
     ``smoke``: those on a few examples count too.
     """
-    own = sorted((one for one in records if one.suite == suite.id), key=lambda one: (one.started, one.id))
+    every = sorted(records, key=lambda one: (one.started, one.id))
+    own = [one for one in every if one.suite == suite.id]
     runs: dict[Subject, dict[str, dict[str, dict[int, RunRecord]]]] = {}
     for record in own:
         if (
@@ -90,12 +91,17 @@ def study(suite: SuiteCard, records: Iterable[RunRecord], *, smoke: bool = False
         for subject, methods in sorted(runs.items())
     }
     begun = {one.recipe.start.removeprefix("run:") for one in own}
-    return Study(suite, outcomes, _begun_from(own, begun))
+    return Study(suite, outcomes, _begun_from(every, begun))
 
 
-def _begun_from(own: Sequence[RunRecord], begun: set[str]) -> list[RunRecord]:
-    """List the pre-trainings that some run begins from, and those these begin from in turn."""
-    found = [one for one in own if one.kind == "pretrain" and one.id in begun]
+def _begun_from(records: Sequence[RunRecord], begun: set[str]) -> list[RunRecord]:
+    """List the pre-trainings that some run begins from, those these begin from in turn among them, of any suite."""
+    known = {one.id: one for one in records if one.kind == "pretrain"}
+    found, left = list[RunRecord](), list(begun)
+    while left:
+        if one := known.pop(left.pop(), None):
+            found.append(one)
+            left.append(one.recipe.start.removeprefix("run:"))
     return sorted(found, key=lambda one: (one.method, one.recipe.stage, one.id))
 
 

@@ -73,6 +73,7 @@ def study_page(found: Study) -> str:
             "title": escape(suite.about),
             "suite": suite.id,
             "claims": [escape(claim) for claim in suite.claims],
+            "found": [escape(sentence) for sentence in suite.found],
             "variants": [(name, escape(one.about)) for name, one in suite.variants.items()],
             "against": suite.against,
             "tally": ", ".join(counted),
