@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
+
+from vlbench.runfolder import locked
+from vlbench.types import Fault
 
 PLAIN = ("--no-mlflow", "--json")
 FEW = ("--set", "batch=8", *PLAIN, "--limit", 24)
@@ -110,6 +114,31 @@ def test_variants_are_asked_without_training_from_where_each_begins(
     command(*typed, "--start", "scratch").refused(2, "both say what runs begin from")
     (one,) = json.loads(command(*typed, "--seed", 0, "--start", "scratch", "--set", "variant=begun").out)["runs"]
     assert (one["recipe"]["variant"], one["recipe"]["start"]) == ("begun", "scratch")
+
+
+def test_what_runs_begin_from_is_not_made_afresh_with_them(
+    command: Command, made: Path, suite: Path, tmp_path: Path
+) -> None:
+    typed = ("run", "all", "all", "--suite", suite, "--data", made, "--out", tmp_path / "runs", *FEW)
+    typed += ("--seed", 0, "--set", "variant=begun")
+    (first,), (again,) = (json.loads(command(*typed, *more).out)["runs"] for more in ((), ("--fresh",)))
+    assert first["id"] != again["id"]
+    assert first["recipe"]["start"] == again["recipe"]["start"]
+
+
+def test_what_another_process_makes_is_waited_for_where_it_is_only_begun_from(tmp_path: Path) -> None:
+    told = []
+    other = FileLock(tmp_path / ".lock")
+    other.acquire()
+
+    def wait(line: str) -> None:
+        told.append(line)
+        other.release()
+
+    with locked(tmp_path, wait):
+        assert told == [f"waiting for {tmp_path.name}, which another process is making"]
+        with pytest.raises(Fault, match="is being run by another process"), locked(tmp_path):
+            pass
 
 
 def test_a_method_without_pretraining_cannot_begin_from_it(command: Command, made: Path) -> None:

@@ -48,14 +48,19 @@ class Chain(NamedTuple):
                     f"the suite {suite} has no budget to pre-train {self.method}", "say one: --set epochs=4"
                 )
 
-    def carry_out(self, command: Several, shown: Callable[[Any], None] = lambda made: None) -> list[Any]:
-        """Make the stages, each from the one before; what is made already is only looked up."""
+    def carry_out(
+        self, command: Several, shown: Callable[[Any], None] = lambda made: None, *, before: bool = False
+    ) -> list[Any]:
+        """Make the stages, each from the one before; what is made already is only looked up.
+
+        ``before``: they are what the command's runs begin from.
+        """
         from vlbench.pretrain import pretrain
 
         made: list[Any] = []
         for place in range(len(self.stages)):
             planned = self.plan(place, command.suite, f"run:{made[-1].record.id}" if made else "")
-            with command.live() as options:
+            with command.live(before=before) as options:
                 announce(planned, command)
                 made.append(pretrain(planned, options))
             shown(made[-1])

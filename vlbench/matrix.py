@@ -150,7 +150,7 @@ class Matrix(Several):
         """Make the pre-training a run begins from, where it is not there; return the run that does."""
         recipe = planned.recipe
         chain = Chain.of_run(planned, self.typed)
-        made = chain.carry_out(self)
+        made = chain.carry_out(self, before=True)
         typed = {**self.typed, "seed": recipe.seed, "start": f"run:{made[-1].record.id}"}
         typed |= {"variant": recipe.variant} if recipe.variant else {}
         return plan(planned.model.id, planned.task.id, suite=self.suite, typed=typed)

@@ -43,6 +43,8 @@ class Options(NamedTuple):
     data: Path
     device: str = "auto"
     fresh: bool = False
+    waits: bool = False
+    """Whether it is waited for, where another process makes it now."""
     mirror: bool = True
     progress: Progress = quiet
     say: Callable[[str], None] = lambda line: None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from difflib import get_close_matches
@@ -54,16 +54,19 @@ def folder_of(plan: Plan, out: Path, *, fresh: bool) -> Path:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold a run's folder; Fault where another process does."""
+def locked(folder: Path, wait: Callable[[str], None] | None = None) -> Iterator[None]:
+    """Hold a run's folder; where another process does, Fault, or ``wait`` is told of it and it is waited for."""
     make_folder(folder)
+    lock = FileLock(folder / ".lock", timeout=0)
     try:
-        lock = FileLock(folder / ".lock", timeout=0)
         lock.acquire()
     except Timeout:
-        raise Fault(
-            f"{folder} is being run by another process", "wait for it, or give --fresh for a run of its own"
-        ) from None
+        if wait is None:
+            raise Fault(
+                f"{folder} is being run by another process", "wait for it, or give --fresh for a run of its own"
+            ) from None
+        wait(f"waiting for {folder.name}, which another process is making")
+        lock.acquire(timeout=-1)
     except OSError as error:
         raise Fault(f"cannot write in {folder}: {error.strerror}", "choose another folder with --out") from None
     for left in (*folder.glob(".*.part"), *folder.glob("checkpoint/.*.part")):  # of a run that was killed as it wrote

@@ -59,7 +59,7 @@ def once(
     if (record := finished(folder)) and (other := changed(record)):
         options.say(f"{folder.name} was made of other files ({', '.join(other[:5])} changed since): a new run begins")
         folder = folder_of(plan, options.out, fresh=True)
-    with locked(folder):
+    with locked(folder, options.say if options.waits else None):
         if record := finished(folder):
             return Made(record, folder, False)
         seed_everything(plan.recipe.seed)

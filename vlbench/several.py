@@ -63,12 +63,16 @@ class Several:
         return find_suite(self.suite)
 
     @contextmanager
-    def live(self) -> Iterator[Options]:
-        """Show progress while one run is made, with the options it is made with."""
+    def live(self, *, before: bool = False) -> Iterator[Options]:
+        """Show progress while one run is made, with the options it is made with.
+
+        ``before``: it is what the runs begin from, which is not made afresh with them, and may be another command's.
+        """
         from vlbench.prepare import Options
 
         with LiveProgress(self.messages) as live:
-            yield Options(self.out, self.data, self.device, self.fresh, self.mirror, live.progress, live.say)
+            fresh = self.fresh and not before
+            yield Options(self.out, self.data, self.device, fresh, before, self.mirror, live.progress, live.say)
 
     def fault_of(self, error: Exception) -> Fault:
         """Say on standard error why a run failed; raise what is not for us to catch."""

@@ -93,7 +93,7 @@ class CapFilt(Several):
         method, _ = method_of(PRETRAINED, self.out)
         chain = Chain(method, self._of_start(), stages_of(method))
         chain.check(self.suite)
-        return f"run:{chain.carry_out(self)[-1].record.id}"
+        return f"run:{chain.carry_out(self, before=True)[-1].record.id}"
 
     def _of_start(self) -> dict[str, Any]:
         """Return what is typed of the suite's own pre-training: of several variants, the one others are set against."""
