@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +51,13 @@ def test_a_method_is_pretrained_and_goes_on_to_a_task(command: Command, made: Pa
 
 
 def test_the_next_stage_begins_from_the_one_before(command: Command, made: Path) -> None:
-    first, second = runs(command("pretrain", "vlmo", "--data", made, *FEW))
-    assert second["recipe"]["start"].endswith(first["id"])
-    assert set(first["losses"]) == {"masked_lm"}
-    assert len(second["losses"]) > 1
+    stages = runs(command("pretrain", "vlmo", "--data", made, *FEW))
+    for before, after in pairwise(stages):
+        assert after["recipe"]["start"].endswith(before["id"])
+    assert [set(one["losses"]) for one in stages[:3]] == [{"reconstruction", "commitment"}, {"image_codes"}, {"masked_lm"}]
+    assert len(stages[3]["losses"]) == 4
     again = runs(command("pretrain", "vlmo", "--data", made, *FEW))
-    assert [one["id"] for one in again] == [first["id"], second["id"]]
+    assert [one["id"] for one in again] == [one["id"] for one in stages]
 
 
 def test_it_goes_on_where_it_was_stopped(
@@ -142,10 +144,24 @@ def test_a_dry_run_says_what_would_be_done(command: Command, made: Path, tmp_pat
     done = command("pretrain", "vlmo,lxmert", "--data", made, *FEW, "--dry-run", "--out", tmp_path / "none")
     assert done.code == 0, done.err
     plans = json.loads(done.out)["plans"]
-    assert [(one["method"], one["stage"]) for one in plans] == [("vlmo", "text"), ("vlmo", "pairs"), ("lxmert", "")]
+    stages = ["image-tokeniser", "vision", "text", "pairs"]
+    assert [(one["method"], one["stage"]) for one in plans] == [*(("vlmo", name) for name in stages), ("lxmert", "")]
     assert not (tmp_path / "none").exists()
-    assert [one["start"] for one in plans] == ["scratch", "the stage text", "scratch"]
-    assert [one["missing"] for one in plans] == [[], [], []]
+    begun = [f"the stage {name}" for name in stages[:3]]
+    assert [one["start"] for one in plans] == ["scratch", *begun, "scratch"]
+    assert [one["missing"] for one in plans] == [[]] * 5
+
+
+def test_runs_from_scratch_can_read_as_those_from_pre_training_do(command: Command, made: Path) -> None:
+    """Captions ask nothing: a vocabulary of them alone would cut questions and answers into letters."""
+    (begun,) = runs(command("pretrain", "coca", "--data", made, "--set", "corpora=world", *FEW))
+    words = (Path(begun["folder"]) / "vocabulary.txt").read_text().split()
+    assert {"yes", "no", "how", "what"} <= {*words}
+    typed = ("--data", made, "--dataset", "world", *FEW, "--limit", 24)
+    for task in ("gqa", "retrieval"):
+        (tuned,) = runs(command("run", "coca", task, "--set", "tokeniser=world", *typed))
+        assert tuned["inputs"]["words"] == begun["inputs"]["words"]
+    command("run", "coca", "vqa", "--dataset", "easy-vqa", "--set", "tokeniser=world", *FEW).refused(2, "made-up world")
 
 
 def test_a_dry_run_names_what_is_missing_of_the_papers_corpora(command: Command, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from vlbench.data.glove import FOLDER, find_glove, read_glove
 from vlbench.data.images import ImageStore
 from vlbench.data.opening import open_pixels, open_regions, open_words
 from vlbench.data.transforms import Transform
-from vlbench.data.words import CLEANING, TRAINERS, Words
+from vlbench.data.words import CLEANING, TRAINERS, WORLD, Words
 from vlbench.engine import checkpoint
 from vlbench.engine.weightfile import read_weights
 from vlbench.learner import Learner, build_model
@@ -30,7 +30,8 @@ from vlbench.plugins import load_code, own_code
 from vlbench.runfolder import WEIGHTS, WORDS, find_run, finished
 from vlbench.tasks.base import Task
 from vlbench.tasks.reading import read_answers, read_json
-from vlbench.types import BadData, Example, Fault, Form, Progress, quiet
+from vlbench.types import BadData, Example, Fault, Form, Misuse, Progress, quiet
+from vlbench.world_texts import world_texts
 
 PIXELS = 224
 """The side of an image for a method whose card names none."""
@@ -192,9 +193,19 @@ def _open_words(plan: Plan, task: Task, options: Options, folder: Path) -> Words
         if earlier.is_file():
             write_text(kept, earlier.read_text(encoding="utf-8"))
     texts: list[str] = []
-    if name in TRAINERS and not kept.is_file():
+    if name == WORLD and not kept.is_file():
+        texts = texts_of_world([plan.dataset.made], options)
+    elif name in TRAINERS and not kept.is_file():
         texts = [text for split in recipe.train_splits for e in task.examples(split) for text in e.texts]
     return open_words(name, texts=texts, size=recipe.vocabulary, root=options.data, kept=kept)
+
+
+def texts_of_world(sizes: Sequence[str], options: Options) -> list[str]:
+    """List the texts of made-up worlds that a vocabulary is learned from; Misuse where there is none of them."""
+    if not any(sizes):
+        raise Misuse("the tokeniser 'world' is learned from the made-up world", "type --set tokeniser=train")
+    return [text for size in dict.fromkeys(sizes) if size
+            for text in world_texts(size, options.data, progress=options.progress)]  # fmt: skip
 
 
 def files_of(plan: Plan, task: Task, options: Options) -> dict[str, str]:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, ValidationError
 
 from vlbench.types import Misuse, nearest
 
@@ -57,7 +57,7 @@ class Recipe(BaseModel):
     )
     corpus_share: float = Field(1.0, gt=0, le=1, description="share of the corpora's examples that is used, by seed")
     stage: str = Field("", description="of the method's pre-training, where it has several")
-    losses: dict[str, float] = Field({}, description="pre-training objectives and their weights, as a:1,b:0.5")
+    losses: dict[str, NonNegativeFloat] = Field({}, description="objectives of pre-training and weights, as a:1,b:0.5")
     scorer: str = Field("", description="version of the scorer; empty = the task's official one")
     steps: int = Field(0, ge=0, description="optimiser steps; 0 = from epochs; both 0 = evaluate only")
     epochs: float = Field(0.0, ge=0, description="passes over the training examples, used where steps is 0")
@@ -111,7 +111,9 @@ class Recipe(BaseModel):
     attack_random: bool = Field(True, description="attack pgd: begin anywhere in the ball, by seed and example")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="auto = bf16 on a GPU, else fp32")
     compile: Literal["auto", "on", "off"] = Field("auto", description="torch.compile; auto = on a GPU, if it pays")
-    tokeniser: str = Field("", description="empty = the method's; train = WordPiece from the training texts")
+    tokeniser: str = Field(
+        "", description="empty = the method's; train = of the training texts; world = of all texts of the made-up world"
+    )
     vocabulary: int = Field(2000, ge=16, description="largest trained vocabulary")
     text_length: int = Field(20, ge=3, description="word pieces of a text, [CLS] and [SEP] included")
     image_size: int = Field(0, ge=0, description="pixels; 0 = the method's own")

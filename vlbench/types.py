@@ -164,6 +164,16 @@ class States(NamedTuple):
     """[P, D]: what the paper feeds to its classifier."""
 
 
+Kind: TypeAlias = Literal["pairs", "images", "texts"]
+"""What an example of a corpus is: an image with its text, or one of the two alone."""
+KINDS: tuple[Kind, ...] = ("pairs", "images", "texts")
+
+
+def kind_of(images: int, texts: int) -> Kind:
+    """Say what an example with so many images and texts is."""
+    return "texts" if not images else "pairs" if texts else "images"
+
+
 class Batch(NamedTuple):
     """B examples laid out as P = B x images x texts pairs."""
 
@@ -173,7 +183,12 @@ class Batch(NamedTuple):
     target: Tensor | None = None
     """Soft scores [B, answers] (float) or labels [B] (integer); None where answers are not public."""
     fold: tuple[int, int] = (1, 1)
-    """Images and texts an example has."""
+    """Images and texts an example has; of images alone or texts alone one of the two is 0, and that part is empty."""
+
+    @property
+    def kind(self) -> Kind:
+        """Whether its examples are pairs, or one of the two alone."""
+        return kind_of(*self.fold)
 
 
 class Given(NamedTuple):

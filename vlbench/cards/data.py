@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from vlbench.cards.base import AnyCard, Paper
-from vlbench.types import BadData, Form
+from vlbench.types import BadData, Form, Kind
 
 
 class TaskCard(AnyCard):
@@ -206,3 +206,9 @@ class CorpusCard(AnyCard):
     """Of the layout ``table``."""
     file: tuple[DataFile, ...] = ()
     note: str = ""
+
+    @property
+    def kind(self) -> Kind:
+        """Whether it holds pairs, or one of the two alone."""
+        alone: dict[str, Kind] = {"lines": "texts", "pictures": "images"}
+        return alone.get(self.layout, "pairs")

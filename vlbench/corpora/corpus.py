@@ -12,6 +12,7 @@ import numpy as np
 
 from vlbench.corpora.order import Permutation
 from vlbench.corpora.sources import Readable
+from vlbench.paths import sha256
 from vlbench.types import BadData, Example
 
 _AT_ONCE = 1024
@@ -43,6 +44,10 @@ class Corpus(ABC):
     @abstractmethod
     def files(self) -> dict[str, Path]:
         """Return the files the examples are read from, images left out, by names to be hashed under."""
+
+    def hashes(self) -> dict[str, str]:
+        """Hash what the examples are read from, images left out, by the names of ``files``."""
+        return {name: sha256(path) for name, path in self.files().items()}
 
     @abstractmethod
     def told(self, number: int) -> Sequence[str]:

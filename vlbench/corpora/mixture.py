@@ -55,6 +55,10 @@ class Mixture(Corpus):
             raise KeyError(f"{key} is an image of none of {', '.join(self._named)}")
         return self._named[name].picture(key)
 
+    def hashes(self) -> dict[str, str]:
+        """Hash what all corpora are read from, as CORPUS/NAME."""
+        return {f"{name}/{file}": found for name, one in self._named.items() for file, found in one.hashes().items()}
+
     def files(self) -> dict[str, Path]:
         """Return the files of all corpora, as CORPUS/NAME."""
         return {f"{name}/{file}": path for name, corpus in self._named.items() for file, path in corpus.files().items()}

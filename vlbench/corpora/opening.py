@@ -14,6 +14,7 @@ from vlbench.corpora.pairs import Pairs
 from vlbench.corpora.pictures import Pictures
 from vlbench.corpora.shards import Shards
 from vlbench.corpora.table import Rows
+from vlbench.paths import sha256
 from vlbench.tasks.places import located
 from vlbench.types import BadData, Misuse, Progress, quiet
 
@@ -44,6 +45,13 @@ def texts_of(card: CorpusCard, root: Path) -> dict[str, Path]:
         return {}
     found = _find(card, root)
     return named_files([*found.texts, *(found.beside if card.layout == "lxmert" else [])])
+
+
+def hashes_of(card: CorpusCard, root: Path) -> dict[str, str]:
+    """Hash what a corpus's examples are read from as ``Corpus.hashes`` does, without reading any."""
+    if card.layout == "pictures":
+        return open_corpus(card, root).hashes()
+    return {name: sha256(path) for name, path in texts_of(card, root).items()}
 
 
 def _find(card: CorpusCard, root: Path) -> _Found:

@@ -78,12 +78,14 @@ class Collator:
         """Lay out examples that all have as many images and as many texts; ``draw``: as for the images."""
         if not examples[0].images:
             return self._texts_alone(examples)
+        if not examples[0].texts:
+            return self._images_alone(examples, draw)
         fold = (len(examples[0].images), len(examples[0].texts))
         shown = [key for example in examples for key in example.images for _ in example.texts]
         said = [text for example in examples for _ in example.images for text in example.texts]
         keys, image_rows = _distinct(shown)
         texts, text_rows = _distinct(said)
-        image = self.images.load(keys, draw)._replace(rows=image_rows, ids=torch.tensor(list(map(identity, keys))))
+        image = self._load(keys, image_rows, draw)
         ids = tuple(example.id for example in examples)
         target = self._places(examples, image) if self.points else self._target(examples)
         return Batch(ids, image, self.lay_out(texts, text_rows), target, fold)
@@ -92,6 +94,15 @@ class Collator:
         texts, rows = _distinct([text for example in examples for text in example.texts])
         ids = tuple(example.id for example in examples)
         return Batch(ids, Image(torch.zeros(0)), self.lay_out(texts, rows), None, (0, len(examples[0].texts)))
+
+    def _images_alone(self, examples: Sequence[Example], draw: int) -> Batch:
+        keys, rows = _distinct([key for example in examples for key in example.images])
+        ids = tuple(example.id for example in examples)
+        nothing = Text(torch.zeros(0, 0, dtype=torch.long), torch.zeros(0, 0, dtype=torch.bool))
+        return Batch(ids, self._load(keys, rows, draw), nothing, None, (len(examples[0].images), 0))
+
+    def _load(self, keys: Sequence[str], rows: Tensor | None, draw: int) -> Image:
+        return self.images.load(keys, draw)._replace(rows=rows, ids=torch.tensor(list(map(identity, keys))))
 
     def lay_out(self, texts: Sequence[str], rows: Tensor | None = None) -> Text:
         """Lay texts out as word pieces, padded to the longest."""

@@ -256,7 +256,10 @@ def _plain_text(library: Any) -> Any:
     return steps.Sequence([steps.Lowercase(), *(steps.Replace(library.Regex(what), into) for what, into in replace)])
 
 
-TRAINERS = {"train": train_words, "whole-words": train_whole_words}
+WORLD = "world"
+"""The tokeniser that is learned from all that is said in the made-up world, whatever of it a run is on."""
+TRAINERS = {"train": train_words, "whole-words": train_whole_words, WORLD: train_words}
+"""What learns a vocabulary, from the training texts where nothing else is said."""
 """Vocabularies that are learned from the training texts, by the name a recipe or card gives them."""
 
 

@@ -146,7 +146,7 @@ class ALBEF(Model):
         image, text = batch.image, own_texts(self.encoders.unended(batch.text))
         if self.encoders.twins:
             alone, rows = self.encoders.alone(image, text), every(image.rows, image.values)
-            drawn = two_images(self.likeness(alone.images, image))
+            drawn = two_images(self.likeness(alone.images.detach(), image))
             drawn = TwoImages(rows[drawn.first], rows[drawn.second], drawn.labels)
             return {"text_assignment": label_loss(self.assign(alone, text.mask, drawn), drawn.labels)}
         hidden = mask_words(text, vocabulary=self.vocabulary, mask=self.mask_token, kept=self.special_tokens, rate=0.15)

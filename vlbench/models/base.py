@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from vlbench.nn.heads import Head, standard
 from vlbench.nn.momentum import Momentum
-from vlbench.types import FORMS, Batch, Form, Image, Misuse, States, Text
+from vlbench.types import FORMS, Batch, Form, Image, Kind, Misuse, States, Text
 
 
 class Need(NamedTuple):
@@ -38,8 +38,8 @@ class Model(nn.Module, ABC):
     """What a classified answer's target is: its score, or the share of the people who gave it."""
     width: int
     """D of States."""
-    texts_alone: bool = False
-    """Whether its present stage of pre-training looks at no image, so that none need be read."""
+    learns_from: tuple[Kind, ...] = ("pairs",)
+    """What its present stage of pre-training learns from, a kind a batch; of a pair only a part, where that is all."""
     stage: str = ""
     """Its present stage of pre-training, by the name on the card; "" where it has one only."""
     tells_answers: bool = False

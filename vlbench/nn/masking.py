@@ -252,7 +252,9 @@ def two_images(likeness: Tensor, *, generator: torch.Generator | None = None) ->
     In proportion to ``likeness`` [P, P], 0 where a pair shows the same image. ALBEF's text assignment, section 5.
     """
     enough = (likeness > 0).sum(1, keepdim=True) > 1
-    others = torch.multinomial(torch.where(enough, likeness, torch.ones_like(likeness)), 2, generator=generator)
+    weights = torch.where(enough, likeness, torch.ones_like(likeness))
+    alone = len(likeness) < 2  # nothing else can be shown
+    others = torch.multinomial(weights, 2, replacement=alone, generator=generator)
     own = torch.arange(len(likeness), device=likeness.device)
     neither = _draw(own, generator) < 1 / 3
     turned = _draw(own, generator) < 1 / 2
