@@ -1,4 +1,4 @@
-"""BEiT-3's two stages from the command line: trained, frozen, missing, taken from a published file, stopped."""
+"""Stages around an image tokeniser from the command line: trained, frozen, missing, taken from a file, stopped."""
 
 from __future__ import annotations
 
@@ -57,6 +57,32 @@ def test_the_tokeniser_is_trained_then_kept_bit_for_bit_then_left_out(command: C
     (tuned,) = runs(command("run", "beit3", "retrieval", "--data", made, *FEW, *typed))
     assert not of_tokeniser(tuned)
     assert set(weights(tuned)) > {"model.words.weight", "head.log_scale"}
+
+
+def test_vlmo_goes_from_images_to_texts_to_pairs(command: Command, made: Path) -> None:
+    stages = runs(command("pretrain", "vlmo", "--data", made, *FEW, "--set", "steps=3", "--set", "batch=16"))
+    first, vision, text, pairs = (weights(record) for record in stages)
+    trained, kept = of_tokeniser(stages[0]), of_tokeniser(stages[1])
+    assert all(torch.equal(part, trained[name]) for name, part in kept.items())
+    assert not of_tokeniser(stages[2])
+    assert not {"model.mask_patch", "model.code_output.weight"} & {*text}
+
+    def same(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
+        shared = {*before} & {*after}
+        return {name.removeprefix("model.") for name in shared if torch.equal(before[name], after[name])}
+
+    attention = {name.removeprefix("model.") for name in text if ".attention" in name}
+    images = {name.removeprefix("model.") for name in text if ".image." in name and "trunk" in name}
+    texts = {name.removeprefix("model.") for name in text if ".experts.text." in name or "text_embedding" in name}
+    assert attention | images | {"first_token"} <= same(vision, text)
+    assert texts | {"kinds.weight", "word_output.weight"} <= same(first, vision)
+    assert not (attention | images) & same(first, vision)
+    assert not texts & same(vision, text) - {"text_embedding.segments.weight"}
+    assert not (attention | images | texts) & same(text, pairs) - {"text_embedding.segments.weight"}
+    (record,) = runs(command("pretrain", "vlmo", "--data", made, *FEW, "--set", "steps=3", "--stage", "text"))
+    assert record["recipe"]["start"] == "scratch"
+    lacking = command("pretrain", "vlmo", "--data", made, *FEW, "--set", "steps=3", "--stage", "vision")
+    lacking.refused(2, "the stage vision of vlmo needs an image-tokeniser for image_codes", "(scratch)")
 
 
 def test_without_a_tokeniser_one_line_says_what_to_do(command: Command, made: Path) -> None:
@@ -130,16 +156,16 @@ def test_a_published_tokeniser_is_taken_where_the_start_has_none(
     assert all(torch.equal(part, own[name]) for name, part in of_tokeniser(second).items())
 
 
-@pytest.mark.parametrize("stage", [0, 1])
+@pytest.mark.parametrize(("method", "stage"), [("beit3", "image-tokeniser"), ("beit3", "masked"), ("vlmo", "vision")])
 def test_each_stage_goes_on_exactly_where_it_was_stopped(
-    command: Command, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: int
+    command: Command, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, stage: str
 ) -> None:
-    typed = ("pretrain", "beit3", "--data", made, *FEW, "--set", "save_every=2", "--set", "crop=random")
+    typed = ("pretrain", method, "--data", made, *FEW, "--set", "save_every=2", "--set", "crop=random")
     first = (*typed, "--stage", "image-tokeniser", "--set", "steps=6")
-    last = (*typed, "--stage", "masked", "--set", "steps=6", "--set", "drop_path=0.1")
+    last = (*typed, "--stage", stage, "--set", "steps=6", "--set", "drop_path=0.1")
 
     def both(out: Path) -> list[tuple[object, ...]]:
-        if stage == 0:
+        if stage == "image-tokeniser":
             return [(*first, "--out", out)]
         (begun,) = runs(command(*first, "--out", out))
         return [(*last, "--out", out, "--start", f"run:{begun['id']}")]

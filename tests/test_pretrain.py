@@ -54,7 +54,8 @@ def test_the_next_stage_begins_from_the_one_before(command: Command, made: Path)
     stages = runs(command("pretrain", "vlmo", "--data", made, *FEW))
     for before, after in pairwise(stages):
         assert after["recipe"]["start"].endswith(before["id"])
-    assert [set(one["losses"]) for one in stages[:3]] == [{"reconstruction", "commitment"}, {"image_codes"}, {"masked_lm"}]
+    asked = [{"reconstruction", "commitment"}, {"image_codes"}, {"masked_lm"}]
+    assert [set(one["losses"]) for one in stages[:3]] == asked
     assert len(stages[3]["losses"]) == 4
     again = runs(command("pretrain", "vlmo", "--data", made, *FEW))
     assert [one["id"] for one in again] == [one["id"] for one in stages]

@@ -32,7 +32,7 @@ def take_parts(plan: Plan, learner: Learner, options: Options) -> dict[str, str]
 def _lacking(plan: Plan, need: Need, part: Checkpoint | None, options: Options) -> Misuse:
     """Say what a stage lacks, and the ways to go on: to train it, to fetch it, to do without."""
     recipe = plan.recipe
-    ways = [f"train it first, and go on from that: vlbench pretrain {plan.model.id} makes both stages"]
+    ways = [f"train it first, and go on from that: vlbench pretrain {plan.model.id} makes all its stages"]
     if part:
         ways.append(f"put the published one at {options.data / part.file} (from {part.url})")
     if others := [f"{name}:{weight:g}" for name, weight in recipe.losses.items() if name not in need.objectives]:

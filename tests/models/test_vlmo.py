@@ -196,16 +196,16 @@ def test_the_recorded_losses_are_weighed_by_the_card(monkeypatch: pytest.MonkeyP
 
 def test_the_stage_on_text_leaves_the_attention_and_the_other_experts() -> None:
     built = model(pretraining=True)
-    built.freeze("text")
+    built.enter("text")
     image, text = inputs(12)
-    loss = built.text_losses(Batch(tuple("abcdefghijkl"), image, text))["masked_lm"]
+    loss = built.losses(Batch(tuple("abcdefghijkl"), image, text))["masked_lm"]
     loss.backward()
     trained = {name for name, parameter in built.named_parameters() if parameter.grad is not None}
     assert trained == {name for name, parameter in built.named_parameters() if parameter.requires_grad}
     assert not any("attention" in name or "image" in name or "fusion" in name or "_scale" in name for name in trained)
     experts = {f"trunk.layers.{number}.experts.text.expand.weight" for number in range(4)}
     assert experts | {"trunk.bias.table", "trunk.norm.weight", "kinds.weight", "word_output.bias"} <= trained
-    built.freeze("pairs")
+    built.enter("pairs")
     assert all(parameter.requires_grad for parameter in built.parameters())
 
 

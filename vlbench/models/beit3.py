@@ -17,36 +17,36 @@ of fairseq; rows 0 and 1 are never used. There is no dropout, only stochastic de
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from vlbench.models.base import Model, Need
+from vlbench.models.masked_images import TOKENISER, MaskedImageModel
 from vlbench.nn.embed import PatchEmbedding, per_pair
 from vlbench.nn.heads import Head
-from vlbench.nn.image_tokeniser import ImageTokeniser
 from vlbench.nn.initial import LEFT_BY_THE_CUT, draw_cut
 from vlbench.nn.mask_decode import MaskedCaptionHead, Rules, Written, seen_from_caption, write_with_masks
 from vlbench.nn.masked_data import cover, hidden_loss
-from vlbench.nn.masking import mask_words, one_each
+from vlbench.nn.masking import MaskedWords, mask_words, one_each
 from vlbench.nn.multiway import MultiwayLayer, Past
-from vlbench.nn.positions import resize_positions
+from vlbench.nn.positions import fitted_positions
 from vlbench.nn.reader_heads import AnswerHead, ComparisonHead, ContrastiveHead
 from vlbench.nn.towers import patch_count, with_first
-from vlbench.types import Batch, Form, Image, Misuse, States, Text
+from vlbench.types import Batch, Form, Image, Kind, Misuse, States, Text
 
 UNUSED = 2
 """Rows of both position tables before the first that is read."""
-TOKENISER = "image-tokeniser"
-"""What the card calls the image tokeniser, and the stage of pre-training that trains it."""
 
 
-class BEiT3(Model):
+class BEiT3(MaskedImageModel):
     """BERT pre-training of image transformers, third: a multiway transformer."""
 
     sees = "pixels"
+    asks_for_codes = ("image_codes", "pair_codes")
+    taught_by: ClassVar[Mapping[str, tuple[Kind, ...]]] = {"masked": ("pairs", "texts", "images")}
 
     def __init__(
         self,
@@ -113,13 +113,10 @@ class BEiT3(Model):
             with torch.no_grad():
                 for table, factor in (*tables, (self.patches.projection.weight, 4)):
                     table.mul_(factor)
-        self.image_tokeniser = None
-        learned, asked = "reconstruction" in wanted_losses, {"image_codes", "pair_codes"} & {*wanted_losses}
-        if learned or asked:
-            self.image_tokeniser = ImageTokeniser(
-                image_size, patch, codes=codes, width=tokeniser_width or width, heads=tokeniser_heads or heads,
-                layers=tokeniser_layers or layers, decodes=learned,
-            )  # fmt: skip
+        self.image_tokeniser = self.tokeniser_for(
+            wanted_losses, image_size, patch, codes=codes, width=tokeniser_width or width,
+            heads=tokeniser_heads or heads, layers=tokeniser_layers or layers,
+        )  # fmt: skip
 
     def encode(self, image: Image, text: Text) -> States:
         """Read pairs: images and words are embedded once, then each pair is one sequence."""
@@ -190,46 +187,39 @@ class BEiT3(Model):
             text = self.text_norm(text)
         return image, text, looked
 
-    def enter(self, stage: str) -> None:
-        """Train the image tokeniser alone, or all but it."""
-        super().enter(stage)
-        for name, parameter in self.named_parameters():
-            parameter.requires_grad_(name.startswith("image_tokeniser.") == (stage == TOKENISER))
-
-    def needs(self, stage: str) -> list[Need]:
-        """Ask for a trained image tokeniser where codes are predicted, if there is none yet."""
-        if stage == TOKENISER or self.image_tokeniser is None or self.image_tokeniser.quantiser.begun:
-            return []
-        return [Need(TOKENISER, "image_tokeniser.", ("image_codes", "pair_codes"))]
-
-    def remark(self) -> str:
-        """Say how much of the codebook is in use where it was trained."""
-        return self.image_tokeniser.told() if self.stage == TOKENISER and self.image_tokeniser else ""
-
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Hide words of texts and of pairs, patches of images and of pairs, and ask for them (section 2.2).
 
-        Patches are hidden where there is an image tokeniser, or the batch holds codes. The stage before trains it.
+        Pairs are asked as their parts are, too. Patches are hidden where there is an image tokeniser, or the batch
+        holds codes. The stage before trains it.
         """
-        given = batch.image
-        if self.image_tokeniser is not None:
-            if self.stage == TOKENISER:
-                return self.image_tokeniser.losses(given.values)
-            given = given._replace(codes=self.image_tokeniser.codes(given.values))
-        image, text = one_each(given, batch.text)
-        hide = partial(mask_words, vocabulary=self.vocabulary, mask=self.mask_token, kept=self.special_tokens)
-        alone, paired = hide(batch.text, rate=0.15), hide(text, rate=0.5)
+        if self.stage == TOKENISER:
+            return self.tokeniser_losses(batch.image)
+        given = batch.image if batch.kind == "texts" else self.named(batch.image)
+        losses = {} if batch.kind == "images" else self.text_losses(batch.text)
+        if batch.kind == "pairs":
+            losses |= self.pair_losses(given, batch.text)
+        return losses if batch.kind == "texts" else losses | self.image_losses(given)
+
+    def text_losses(self, text: Text) -> dict[str, Tensor]:
+        """Hide 15 % of the words of texts read alone."""
+        hidden = self.hide(text, rate=0.15)
+        return {"text_words": hidden_loss(self.word_output, self.read_text(hidden.text), hidden.labels)}
+
+    def pair_losses(self, image: Image, text: Text) -> dict[str, Tensor]:
+        """Hide half of the words of pairs, and patches where the images have codes."""
+        image, text = one_each(image, text)
+        hidden = self.hide(text, rate=0.5)
         covered, codes = (None, None) if image.codes is None else cover(image.codes)
-        pair = self.fuse(self.see(image, covered), paired.text)
-        losses = {
-            "text_words": hidden_loss(self.word_output, self.read_text(alone.text), alone.labels),
-            "pair_words": hidden_loss(self.word_output, pair.text, paired.labels),
-        }
-        if codes is not None and given.codes is not None:
+        pair = self.fuse(self.see(image, covered), hidden.text)
+        losses = {"pair_words": hidden_loss(self.word_output, pair.text, hidden.labels)}
+        if codes is not None:
             losses["pair_codes"] = hidden_loss(self.code_output, pair.image[:, 1:], codes)
-            covered, codes = cover(given.codes)
-            losses["image_codes"] = hidden_loss(self.code_output, self.read_image(given, covered)[:, 1:], codes)
         return losses
+
+    def hide(self, text: Text, *, rate: float) -> MaskedWords:
+        """Hide a share of the words."""
+        return mask_words(text, vocabulary=self.vocabulary, mask=self.mask_token, kept=self.special_tokens, rate=rate)
 
     def masked_logits(self, image: Image, text: Text, asked: Tensor) -> Tensor:
         """Score the words of captions [P, L] at the places asked for: [asked, vocabulary] (section 3.1)."""
@@ -265,8 +255,8 @@ class BEiT3(Model):
         return head.apply(partial(draw_cut, width=self.width, scale=small * self.spread))
 
     def decays(self, name: str, parameter: Tensor) -> bool:
-        """All but vectors and the positions of patches (modeling_utils.py; for the tokeniser, modeling_vqkd.py)."""
-        return parameter.dim() > 1 and name != "image_positions" and not name.endswith(".positions")
+        """All but vectors and the positions of patches (modeling_utils.py)."""
+        return super().decays(name, parameter) and name != "image_positions"
 
     def distance(self, name: str) -> int:
         """Embeddings stand before the first layer, the last norm and the outputs after the last (optim_factory.py)."""
@@ -285,14 +275,10 @@ class BEiT3(Model):
         can begin from it.
         """
         writes = self.form == "write" and name.startswith("word_output.")
-        return writes or name.startswith(("code_output.", "image_tokeniser.")) or super().may_be_new(name)
+        return writes or super().may_be_new(name)
 
     def resized(self, name: str, stored: Tensor, wanted: Tensor) -> Tensor | None:
         """Bring the positions of patches to another image size; the unused rows and the class token's stay."""
-        own, stored = name.endswith("image_positions"), stored.squeeze(0)  # the tokeniser's file has an axis more
-        if not (own or name.endswith(".positions")) or stored.shape[1:] != wanted.shape[1:]:
-            return None
-        try:
-            return resize_positions(stored, len(wanted), kept=UNUSED + 1 if own else 1)
-        except ValueError:  # not of square images
-            return None
+        if not name.endswith("image_positions"):
+            return super().resized(name, stored, wanted)
+        return fitted_positions(stored, wanted, kept=UNUSED + 1)

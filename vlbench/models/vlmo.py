@@ -5,7 +5,8 @@ Unusual:
 - so one model reads a pair together (fusion), or an image and a text each alone (two encoders, for retrieval);
 - words and patches are placed by a learned bias for their distance, one table for all layers; base_plus, a size of
   the released code only, has absolute positions instead, and no LayerScale;
-- it is trained in stages: on images (BEiT), on text with the attention frozen, on pairs (section 3.4).
+- it is trained in stages: on images (BEiT's hidden patches), on text with the attention frozen, on pairs
+  (section 3.4); what a patch is called is said by an image tokeniser, which has a stage before these.
 
 Where the released code differs from the paper, we follow the code: contrast is also asked of a second branch, whose
 last layers read each modality with the pair's experts; masked LM counts a quarter; retrieval is fine-tuned by
@@ -15,30 +16,37 @@ contrast alone and not ranked again by the fusion. The dropout of the text embed
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from vlbench.models.base import Model
+from vlbench.models.masked_images import BELOW, TOKENISER, MaskedImageModel
 from vlbench.nn.contrast import Features, PairedProjection, row_of_each, together
 from vlbench.nn.embed import PatchEmbedding, TextEmbedding, per_pair
 from vlbench.nn.experts import DistanceBias, ModalityExpertTransformer
-from vlbench.nn.heads import Encodes, Head, LabelHead
+from vlbench.nn.heads import Encodes, Head
 from vlbench.nn.initial import draw_normal, spread
 from vlbench.nn.layers import Transform
 from vlbench.nn.masking import MaskedWords, hard_negatives, mask_words, own_texts
 from vlbench.nn.objectives import masked_lm_loss, matching_loss
 from vlbench.nn.pool import FirstToken
 from vlbench.nn.positions import resize_distances, resize_positions
+from vlbench.nn.reader_heads import PooledAnswerHead
 from vlbench.nn.towers import patch_count, with_first
-from vlbench.types import Batch, Form, Given, Image, States, Text, Vectors
+from vlbench.types import Batch, Form, Given, Image, Kind, States, Text, Vectors
 
 NARROWEST = 544
 """The narrowest published width, that of base_plus."""
-TRAINED_ON_TEXT = ("text_embedding.", "kinds.", "trunk.bias.", "trunk.norm.", "word_head.", "word_output.")
-"""What the stage on text trains, beside the text's experts; the attention stays as images made it."""
+TRAINED = {
+    "vision": ("patches.", "first_token", "mask_patch", "image_positions", ".attention", ".expert_scale",
+               ".experts.image.", ".expert_norms.image.", "trunk.bias.", "trunk.norm.", "code_output."),
+    "text": ("text_embedding.", "kinds.", ".experts.text.", ".expert_norms.text.", "trunk.bias.", "trunk.norm.",
+             "word_head.", "word_output."),
+}  # fmt: skip
+"""Pieces of the names of what a stage trains: what BEiT has, then what is the text's; the attention stays as it was."""
 
 
 class Draws(NamedTuple):
@@ -51,10 +59,11 @@ class Draws(NamedTuple):
     """[P]: the pair whose text each image is wrongly given."""
 
 
-class VLMo(Model):
+class VLMo(MaskedImageModel):
     """Vision-language pre-training with mixture-of-modality-experts."""
 
     sees = "pixels"
+    taught_by: ClassVar[Mapping[str, tuple[Kind, ...]]] = {"vision": ("images",), "text": ("texts",)}
 
     def __init__(
         self,
@@ -70,13 +79,21 @@ class VLMo(Model):
         distances: int = 196,
         positions: int = 0,
         layer_scale: float = 0.1,
+        codes: int = 8192,
+        tokeniser_width: int | None = None,
+        tokeniser_heads: int | None = None,
+        tokeniser_layers: int | None = None,
         drop_path: float = 0.0,
         mask_token: int = 103,
         special_tokens: tuple[int, ...] = (0, 101, 102),
         form: Form = "classify",
         pretraining: bool = False,
+        wanted_losses: Sequence[str] = (),
     ) -> None:
-        """``distances``: the longest text of which they are known; ``positions``, if any, replace them."""
+        """``distances``: the longest text of which they are known; ``positions``, if any, replace them.
+
+        ``wanted_losses``: those of pre-training that will be asked for; what hides patches is built where they need it.
+        """
         super().__init__()
         self.width, self.vocabulary, self.pretraining = width, vocabulary, pretraining
         self.mask_token, self.special_tokens = mask_token, special_tokens
@@ -108,21 +125,32 @@ class VLMo(Model):
             self.matching_head = nn.Linear(width, 2)
             self.word_head = Transform(width)
             self.word_output = nn.Linear(width, vocabulary)  # not tied to the words' embeddings
+        hides = "image_codes" in wanted_losses
+        self.mask_patch = nn.Parameter(torch.zeros(width)) if hides else None
+        self.code_output = nn.Linear(width, codes) if hides else None
         self.apply(partial(draw_normal, width=width, narrowest=NARROWEST))
-        nn.init.normal_(self.first_token, std=spread(width, NARROWEST))
-        if self.image_positions is not None:
-            nn.init.normal_(self.image_positions, std=spread(width, NARROWEST))
+        for drawn in (self.first_token, self.image_positions, self.mask_patch):
+            if drawn is not None:
+                nn.init.normal_(drawn, std=spread(width, NARROWEST))
         with torch.no_grad():
             self.kinds.weight[1:] = self.kinds.weight[1]  # a second image begins as a first one
+        self.image_tokeniser = self.tokeniser_for(
+            wanted_losses, image_size, patch, codes=codes, width=tokeniser_width or width,
+            heads=tokeniser_heads or heads, layers=tokeniser_layers or layers,
+        )  # fmt: skip
 
     def embed_text(self, text: Text) -> Tensor:
         """Words, their positions if any, and that they are text: [T, L, D]."""
         embedded: Tensor = self.text_embedding(text) + self.kinds.weight[0]
         return embedded
 
-    def embed_image(self, image: Image) -> Tensor:
-        """Class token and patches, their positions if any, and that they are an image: [I, 1 + patches, D]."""
-        states = with_first(self.patches(image.values), self.first_token) + self.kinds.weight[1]
+    def embed_image(self, image: Image, hidden: Tensor | None = None) -> Tensor:
+        """Class token, patches (those ``hidden`` [I, N] covered), where they are, and that they are an image's."""
+        patches = self.patches(image.values)
+        if hidden is not None:
+            assert self.mask_patch is not None  # built where patches are to be hidden
+            patches = torch.where(hidden[..., None], self.mask_patch, patches)
+        states = with_first(patches, self.first_token) + self.kinds.weight[1]
         return states if self.image_positions is None else states + self.image_positions
 
     def encode(self, image: Image, text: Text) -> States:
@@ -135,6 +163,10 @@ class VLMo(Model):
         length = words.shape[1]
         return States(states[:, :length], states[:, length:], self.pooler(states))
 
+    def read_image(self, image: Image, hidden: Tensor | None = None) -> Tensor:
+        """Read images by themselves: [I, 1 + patches, D]."""
+        return self.trunk.alone(self.embed_image(image, hidden), 0)[0]
+
     def embed(self, image: Image, text: Text, *, branch: bool = False) -> list[Features]:
         """Read images and texts each alone, as two encoders: each pair's vectors, and those of the branch if asked."""
         shown, branch_shown = self.trunk.alone(self.embed_image(image), 0, branch=branch)
@@ -145,8 +177,15 @@ class VLMo(Model):
         return vectors
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Contrast pairs, match them against those most alike, and hide words (section 3.3); or hide words alone."""
-        if self.texts_alone:
+        """Contrast pairs, match them against those most alike, and hide words (section 3.3).
+
+        Before pairs: train the image tokeniser, hide patches of images alone, hide words of texts alone (section 3.4).
+        """
+        if self.stage == TOKENISER:
+            return self.tokeniser_losses(batch.image)
+        if self.stage == "vision":
+            return self.image_losses(self.named(batch.image))
+        if self.stage == "text":
             return self.text_losses(batch)
         main, branch = self.embed(batch.image, batch.text, branch=True)
         same, alike = together(batch.image, batch.text), self.contrast.scores(main)
@@ -185,7 +224,7 @@ class VLMo(Model):
         return logits
 
     def text_losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Hide words of texts read alone: the stage before pairs (section 3.4); first ``freeze("text")``."""
+        """Hide words of texts read alone: the stage before pairs (section 3.4)."""
         hidden = self.hide(batch.text)
         return {"masked_lm": masked_lm_loss(self.text_logits(hidden.text), hidden.labels)}
 
@@ -193,24 +232,16 @@ class VLMo(Model):
         """Predict the words of texts read alone: [T, L, vocabulary]."""
         return self.word_logits(self.trunk.alone(self.embed_text(text), text.tokens.shape[1], text.mask)[0])
 
-    def enter(self, stage: str) -> None:
-        """Let train what the stage trains, and ask of texts alone what is asked of them (section 3.4)."""
-        super().enter(stage)
-        self.texts_alone = stage == "text"
-        self.freeze("text" if self.texts_alone else "pairs")
-
-    def freeze(self, stage: Literal["text", "pairs"]) -> None:
-        """Let train what a stage of pre-training trains (section 3.4): with pairs, everything."""
-        for name, parameter in self.named_parameters():
-            of_text = name.startswith(TRAINED_ON_TEXT) or "experts.text." in name or "expert_norms.text." in name
-            parameter.requires_grad_(stage == "pairs" or of_text)
+    def trains(self, stage: str, name: str) -> bool:
+        """Train what the stage is for (section 3.4): with pairs, everything."""
+        return stage not in TRAINED or any(piece in name for piece in TRAINED[stage])
 
     def head(self, form: Form, answers: int, texts: Text | None = None) -> Head:
         """Answer by the pooled states of pairs read together, or by vectors (section 3.5)."""
         if form == "match":
             return ContrastiveHead()
         if form in ("classify", "compare"):
-            head: Head = AnswerHead(self.width, answers, images=2 if form == "compare" else 1)
+            head: Head = PooledAnswerHead(self.width, answers, images=2 if form == "compare" else 1)
         else:
             head = super().head(form, answers, texts)
         return head.apply(partial(draw_normal, width=self.width, narrowest=NARROWEST))
@@ -220,18 +251,23 @@ class VLMo(Model):
 
         So it comes from the pieces of names that the authors compare (vlmo/modules/vlmo_utils.py).
         """
+        if name.startswith(BELOW):
+            return super().decays(name, parameter)
         return "bias" not in name and not name.endswith(("norm.weight", "word_head.2.weight"))
 
     def may_be_new(self, name: str) -> bool:
         """Let retrieval, and pre-training on pairs, begin from a file of another task or stage, as the authors do."""
         fused = ".fusion." in name or name.startswith(("branch_contrast.", "matching_head.", "pooler.", "word_"))
-        return name.startswith("contrast.") or (self.pretraining and fused)
+        new = name.startswith(("contrast.", "mask_patch")) or (self.pretraining and fused)
+        return new or super().may_be_new(name)
 
     def resized(self, name: str, stored: Tensor, wanted: Tensor) -> Tensor | None:
         """Fit distances and positions to another image size, a longer table of text positions, kinds to two images.
 
         As the authors do (vlmo/modules/vlmo_module.py).
         """
+        if BELOW in name:
+            return super().resized(name, stored, wanted)
         name, same_width = name.removeprefix("model."), stored.shape[-1] == wanted.shape[-1]
         try:
             if name == "trunk.bias.table" and same_width and self.trunk.bias is not None:
@@ -245,19 +281,6 @@ class VLMo(Model):
         if name == "kinds.weight" and same_width and (len(stored), len(wanted)) == (2, 3):
             return torch.cat([stored, stored[1:]])
         return None
-
-
-class AnswerHead(LabelHead):
-    """Linear, norm, GELU, linear on the pooled states of an example's images (VLMo's code for VQA and NLVR2)."""
-
-    def __init__(self, width: int, answers: int, *, images: int) -> None:
-        inner = 2 * width
-        parts = [nn.Linear(images * width, inner), nn.LayerNorm(inner), nn.GELU(), nn.Linear(inner, answers)]
-        super().__init__(width, answers, images=images, classifier=nn.Sequential(*parts))
-
-    def decays(self, name: str, parameter: Tensor) -> bool:
-        """Decay all but biases: the authors' list does not know this norm by its name."""
-        return "bias" not in name
 
 
 class ContrastiveHead(Head):

@@ -27,6 +27,16 @@ def resize_positions(table: Tensor, wanted: int, *, kept: int = 1, antialias: bo
     return torch.cat([table[:kept], resized.permute(0, 2, 3, 1).reshape(new * new, width).to(table.dtype)])
 
 
+def fitted_positions(stored: Tensor, wanted: Tensor, *, kept: int = 1) -> Tensor | None:
+    """Bring stored positions to the rows of ``wanted``; None where a width differs or a grid is not square."""
+    if stored.shape[1:] != wanted.shape[1:]:
+        return None
+    try:
+        return resize_positions(stored, len(wanted), kept=kept)
+    except ValueError:
+        return None
+
+
 def distance_count(side: int) -> int:
     """Count the distances within a square grid of patches with a class token: rows of ``image_distances``' table."""
     return (2 * side - 1) ** 2 + 3

@@ -1,4 +1,4 @@
-"""Heads behind one sequence of patches and words (BEiT-3): answers, comparison, retrieval, image classification."""
+"""Heads behind one sequence of patches and words (BEiT-3, VLMo): answers, comparison, retrieval, classification."""
 
 from __future__ import annotations
 
@@ -44,6 +44,19 @@ class AnswerHead(LabelHead):
     def at_head_rate(self, name: str) -> bool:
         """The pooler trains at the model's rate: its name does not begin with ``head`` in the authors' code."""
         return not name.startswith("pooler.")
+
+
+class PooledAnswerHead(LabelHead):
+    """Linear, norm, GELU, linear on the pooled states of an example's images (VLMo's code for VQA and NLVR2)."""
+
+    def __init__(self, width: int, answers: int, *, images: int) -> None:
+        inner = 2 * width
+        parts = [nn.Linear(images * width, inner), nn.LayerNorm(inner), nn.GELU(), nn.Linear(inner, answers)]
+        super().__init__(width, answers, images=images, classifier=nn.Sequential(*parts))
+
+    def decays(self, name: str, parameter: Tensor) -> bool:
+        """Decay all but biases: the authors' list does not know this norm by its name."""
+        return "bias" not in name
 
 
 class ComparisonHead(ScoringHead):

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from vlbench.cards import ModelCard
 from vlbench.catalog import find
 from vlbench.learner import Learner
-from vlbench.models.vlmo import AnswerHead, Draws, VLMo
+from vlbench.models.vlmo import Draws, VLMo
 from vlbench.nn.heads import Head
 from vlbench.nn.masking import IGNORED, MaskedWords, negative_weights
 from vlbench.nn.objectives import contrastive_loss, masked_lm_loss
+from vlbench.nn.reader_heads import PooledAnswerHead
 from vlbench.proof.parity import Case, load_strictly
 from vlbench.types import Batch, Form, Image, Text
 
@@ -138,7 +139,7 @@ def pretrain(case: Case) -> dict[str, Tensor]:
 
 def answering(case: Case) -> dict[str, Tensor]:
     """Rerun question answering."""
-    head = AnswerHead(case.config["embed_dim"], case.config["vqav2_label_size"], images=1)
+    head = PooledAnswerHead(case.config["embed_dim"], case.config["vqav2_label_size"], images=1)
     learner, model = _learner(case, head)
     batch = Batch((), Image(case.inputs["image"]), _text(case), case.inputs["vqa_targets"])
     return {
@@ -150,7 +151,7 @@ def answering(case: Case) -> dict[str, Tensor]:
 
 def comparing(case: Case) -> dict[str, Tensor]:
     """Rerun NLVR2: two images with one sentence."""
-    head = AnswerHead(case.config["embed_dim"], case.outputs["nlvr2_logits"].shape[1], images=2)
+    head = PooledAnswerHead(case.config["embed_dim"], case.outputs["nlvr2_logits"].shape[1], images=2)
     learner, model = _learner(case, head)
     images = torch.stack([case.inputs["image_0"], case.inputs["image_1"]], dim=1).flatten(0, 1)
     text = _text(case)._replace(rows=torch.arange(len(images) // 2).repeat_interleave(2))
