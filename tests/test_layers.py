@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "vlbench"
 ROWS = [
-    {"types", "paths"},
+    {"types", "paths", "processes"},
     {"cards", "plugins", "recipe"},
     {"catalog"},
     {"record", "plan", "nn", "metrics", "store"},

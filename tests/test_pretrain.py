@@ -112,7 +112,7 @@ def test_what_was_left_out_before_a_stop_counts_once(
     pictures = sorted((own_made / "world" / "small" / "images" / "coco").glob("COCO_train*"))
     pictures[3].write_bytes(b"no picture")
     typed = ("pretrain", "coca", "--data", own_made, "--set", "epochs=3", "--set", "batch=16", "--no-mlflow", "--json")
-    left = iter(range(9))  # two are asked for a step: stopped in the second epoch
+    left = iter(range(5))  # one is asked for a step: stopped in the second epoch
 
     @contextmanager
     def interruptible() -> Iterator[Callable[[], bool]]:

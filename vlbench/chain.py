@@ -12,6 +12,7 @@ from rich.markup import escape
 from vlbench.cards import ModelCard
 from vlbench.catalog import card_names, find
 from vlbench.plan import PRETRAINED, Impossible, Plan, names_of
+from vlbench.processes import is_first, several
 from vlbench.several import Setting, Several
 from vlbench.stages import plan_stage, stages_of
 from vlbench.types import Fault
@@ -44,8 +45,10 @@ class Chain(NamedTuple):
         for place in range(len(self.stages)):
             recipe = self.plan(place, suite).recipe
             if not (recipe.steps or recipe.epochs):
+                stage = self.stages[place]
                 raise Impossible(
-                    f"the suite {suite} has no budget to pre-train {self.method}", "say one: --set epochs=4"
+                    f"the suite {suite} has no budget to pre-train {self.method}{f', stage {stage}' if stage else ''}",
+                    f"say one: {f'--stage {stage} ' if stage else ''}--set epochs=4",
                 )
 
     def carry_out(
@@ -80,6 +83,8 @@ def announce(planned: Plan, command: Several) -> None:
 class Chains(Several):
     """The pre-trainings of one command."""
 
+    together = True
+
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting)
         self.chains: list[Chain] = []
@@ -94,7 +99,6 @@ class Chains(Several):
                     continue
                 asked = {**self.typed, **variant, **(seed if seeds else {})}
                 chain = Chain(method, asked, stages_of(method, stages), seed)
-                chain.check(self.suite)
                 if all(chain.plan(0, self.suite).recipe != one.plan(0, self.suite).recipe for one in self.chains):
                     self.chains.append(chain)  # variants and seeds may share what they begin from
 
@@ -108,14 +112,15 @@ class Chains(Several):
         made: list[Any] = []
         for chain in self.chains:
             try:
+                chain.check(self.suite)
                 made += chain.carry_out(self, self._show)
             except Exception as error:  # whatever stops one chain, the others are made
                 fault = self.fault_of(error)
                 self.failed.append((chain.plan(0, self.suite).title, fault))
                 self.tell(fault)
-                if fault.wrong == "stopped":
+                if fault.wrong == "stopped" or several():  # after a fault the processes are not where they were
                     break
-        if self.as_json:
+        if self.as_json and is_first():
             records = [{**one.record.model_dump(mode="json"), "folder": str(one.folder)} for one in made]
             failed = [{"title": title, "wrong": fault.wrong, "todo": fault.todo} for title, fault in self.failed]
             print(json.dumps({"runs": records, "failed": failed}, indent=1))
@@ -138,7 +143,7 @@ class Chains(Several):
             for place in range(len(chain.stages)):
                 before = chain.stages[place - 1] if place else ""
                 found.append(preview_stage(chain.plan(place, self.suite), self.data, self.out, before))
-        if self.as_json:
+        if self.as_json and is_first():
             print(json.dumps({"plans": found}, indent=1))
         else:
             for one in found:

@@ -44,28 +44,31 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Run the command line; every failure becomes one line, an exit code and, with --debug, a traceback."""
+    from vlbench.processes import several, stopped
+
     debug = "--debug" in sys.argv or bool(os.environ.get("VLBENCH_DEBUG"))
     # Threads that wait by spinning without end bring training to a halt where another program wants a core (measured:
     # over 500 ms a step instead of 60). It must be said before torch is loaded.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    if several():  # each process would tell that all parameters were used, or that its group was left open
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     try:
         code = app(standalone_mode=False)
     except KeyboardInterrupt:
-        say("stopped", "the same command goes on where it stopped")
-        raise SystemExit(1) from None
+        raise SystemExit(_report(stopped())) from None
     except Exception as error:  # the border to the user: no traceback passes it unasked
         if debug:
             raise
         raise SystemExit(_report(error)) from None
     if code == 130:  # typer's word for Ctrl-C
-        say("stopped", "the same command goes on where it stopped")
-        raise SystemExit(1)
+        raise SystemExit(_report(stopped()))
     raise SystemExit(code if isinstance(code, int) else 0)
 
 
 def _report(error: Exception) -> int:
     """Say what went wrong in one line and what to do in another; return the exit code."""
-    from vlbench.types import BadData, as_fault, nearest
+    from vlbench.processes import ToldElsewhere, first_fault, give_way
+    from vlbench.types import BadData, Misuse, nearest
 
     if isinstance(error, BrokenPipeError):  # the reader of our output, say head, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -74,9 +77,11 @@ def _report(error: Exception) -> int:
         message = error.format_message()
         mistyped = message.partition("No such command '")[2].partition("'")[0]
         wrong = f"there is no command '{mistyped}'; {nearest(mistyped, _verbs())}" if mistyped else message
-        say(wrong or "no command was given", "see: vlbench --help")
-        return 2
-    fault = as_fault(error)
+        error = Misuse(wrong or "no command was given", "see: vlbench --help")
+    fault = first_fault(error)
+    if isinstance(fault, ToldElsewhere):
+        give_way()
+        return fault.code
     say(fault.wrong, fault.todo or ("mend the file, or get it again" if isinstance(fault, BadData) else ""))
     return fault.code
 

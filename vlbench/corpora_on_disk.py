@@ -83,7 +83,7 @@ def check_corpus(name: str, data: Path, *, progress: Progress = quiet) -> Corpus
         corpus = open_corpus(card, data, progress=progress)
     except BadData as fault:
         return CorpusPart(card.id, 0, card.examples, 0, 0, (fault.wrong,))
-    wrong, expected = [], _expected(card, data)
+    wrong, expected = [] if len(corpus) else ["holds no example"], _expected(card, data)
     if expected and len(corpus) != expected:
         wrong.append(f"{len(corpus):,} examples, but the card says {expected:,}")
     looked = _look(corpus, card.id, progress)
@@ -136,6 +136,8 @@ def _decodes(readable: Readable, key: str) -> bool:
 def compare_pictures(corpus: str, dataset: str, data: Path, *, progress: Progress = quiet) -> Compared:
     """Find the pictures of a corpus that are nearly those a data set asks about, by perceptual hash."""
     card = open_made(find_corpus(corpus), data, progress=progress)
+    if card.kind == "texts":
+        raise Misuse(f"{corpus} holds texts alone, no pictures", "see: vlbench list corpora")
     return near_duplicates(
         pictures_of(open_corpus(card, data, progress=progress)), list(_asked(dataset, data, progress)), progress
     )

@@ -101,11 +101,18 @@ def check(name: Checked, root: Data = None, as_json: AsJson = False, debug: Debu
     from vlbench.paths import data_root
     from vlbench.report.columns import Column
     from vlbench.report.render import grid
+    from vlbench.types import Misuse, nearest
 
-    corpus = name.endswith(".toml") or name in card_names(CorpusCard)
+    corpora, datasets = card_names(CorpusCard), card_names(DatasetCard)
+    corpus = name.endswith(".toml") or name in corpora
+    if not corpus and name not in datasets:
+        raise Misuse(
+            f"no data set or corpus is called '{name}'; {nearest(name, [*datasets, *corpora])}",
+            "see: vlbench list datasets; vlbench list corpora",
+        )
     parts: list[Part] = []
     with _shown() as progress:
-        if not corpus or name in card_names(DatasetCard):
+        if name in datasets:
             parts += look(name, data_root(root), progress=progress)
         if corpus:
             found = check_corpus(name, data_root(root), progress=progress)

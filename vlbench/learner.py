@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from vlbench.models.base import Model
+from vlbench.nn import objectives
 from vlbench.nn.heads import Head
 from vlbench.types import Batch, Fault, Given
 
@@ -38,11 +39,14 @@ class Learner(nn.Module):
 
     @contextmanager
     def predictions(self) -> Iterator[list[Tensor]]:
-        """Collect the scores [..., answers] that losses are made of meanwhile; none in pre-training."""
-        heard: list[Tensor] = []
+        """Collect the scores [..., answers] that losses are made of meanwhile; in pre-training what classes are
+        predicted by.
+        """
         if self.head is None:
-            yield heard
+            with objectives.predictions() as told:
+                yield told
             return
+        heard: list[Tensor] = []
         self.head.listener = heard.append
         try:
             yield heard

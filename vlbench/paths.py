@@ -47,7 +47,7 @@ def make_folder(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise Fault(f"cannot make the folder {folder}: {error.strerror}", "choose another with --out") from None
+        raise Fault(f"cannot make the folder {folder}: {error.strerror}", "choose another folder") from None
     return folder
 
 

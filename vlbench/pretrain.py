@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,13 +16,13 @@ from vlbench.catalog import find_corpus
 from vlbench.corpora.feed import CorpusFeed, Lost
 from vlbench.corpora.images import CorpusPixels, CorpusRegions
 from vlbench.corpora.mixture import Mixture
-from vlbench.corpora.opening import open_corpus, texts_of
+from vlbench.corpora.opening import hashes_of, open_corpus
 from vlbench.data.batches import Collator, Share
 from vlbench.data.images import ImageStore
 from vlbench.data.opening import open_stored, open_words
-from vlbench.data.words import TRAINERS, Words
+from vlbench.data.words import TRAINERS, WORLD, Words
 from vlbench.engine import checkpoint
-from vlbench.engine.train import planned_steps
+from vlbench.engine.train import SKIPPED, planned_steps
 from vlbench.learner import Learner, build_model
 from vlbench.made import open_made
 from vlbench.models.base import Model
@@ -29,14 +30,14 @@ from vlbench.parts import take_parts
 from vlbench.paths import sha256, write_text
 from vlbench.plan import Plan
 from vlbench.plugins import load_code
-from vlbench.prepare import PIXELS, Options, model_facts, starting_point, transforms
+from vlbench.prepare import PIXELS, Options, model_facts, starting_point, texts_of_world, transforms
+from vlbench.processes import exchange, from_first
 from vlbench.recipe import RUNNING, resolve
 from vlbench.record import Basis, RunRecord
-from vlbench.runfolder import WEIGHTS, WORDS, Begun, changes, find_run
+from vlbench.runfolder import LOG, WEIGHTS, WORDS, Begun, changes, find_run
 from vlbench.session import Made, Work, facts, note, once, throughput, train_on
 from vlbench.tasks.reading import read_answers
-from vlbench.tracking import RunLog
-from vlbench.types import BadData, Misuse
+from vlbench.types import BadData, Batch, Log, Misuse
 
 MOST_TEXTS = 200_000
 """So many texts of the corpora a vocabulary is learned from."""
@@ -67,14 +68,14 @@ def pretrain(plan: Plan, options: Options) -> Made:
         parts = (plan, opened, learner, accelerator)
         return Work(inputs, learner, lambda begun, log: _carry_out(*parts, begun, folder, options, log))
 
-    return once(plan, options, lambda record: _changed(record, plan, options), prepare)
+    return once(plan, options, lambda record: _changed(record, plan, options), prepare, together=True)
 
 
 def _changed(record: RunRecord, plan: Plan, options: Options) -> list[str]:
     """Name what a finished stage read that is no longer the same, as far as that is seen without opening images."""
     cards = _cards(plan, options)
-    now = {f"corpus:{card.id}/{name}": sha256(path)
-           for card in cards for name, path in texts_of(card, options.data).items()}  # fmt: skip
+    now = {f"corpus:{card.id}/{name}": found
+           for card in cards for name, found in hashes_of(card, options.data).items()}  # fmt: skip
     if start := starting_point(plan, options):
         now["start"] = sha256(start[0])
     return changes({name: content for name, content in record.inputs.items() if name in now}, now)
@@ -143,15 +144,17 @@ def _regions(plan: Plan, card: CorpusCard, options: Options) -> ImageStore:
 
 
 def _open_words(plan: Plan, mixture: Mixture, cards: tuple[CorpusCard, ...], options: Options, folder: Path) -> Words:
-    """Open the words: learned from the corpora where these are made up, or taken from the run a stage goes on from."""
+    """Open the words: of the made-up world where corpora are part of it, or taken from the run a stage goes on from."""
     recipe, kept = plan.recipe, folder / WORDS
-    name = recipe.tokeniser or ("train" if any(card.made for card in cards) else plan.tokeniser)
+    name = recipe.tokeniser or (WORLD if any(card.made for card in cards) else plan.tokeniser)
     if name in TRAINERS and recipe.start.startswith("run:") and not kept.is_file():
         earlier = find_run(recipe.start.removeprefix("run:"), options.out) / WORDS
         if earlier.is_file():
             write_text(kept, earlier.read_text(encoding="utf-8"))
     learned = name in TRAINERS and not kept.is_file()
-    texts = list(mixture.texts(MOST_TEXTS, recipe.seed)) if learned else []
+    texts = texts_of_world([card.made for card in cards], options) if learned and name == WORLD else []
+    if learned and (name != WORLD or not all(card.made for card in cards)):
+        texts += mixture.texts(MOST_TEXTS, recipe.seed)
     return open_words(name, texts=texts, size=recipe.vocabulary, root=options.data, kept=kept)
 
 
@@ -160,7 +163,7 @@ def inputs_of(plan: Plan, opened: OpenedCorpora, options: Options) -> dict[str, 
     paths = {"card:model": plan.model.path, "card:suite": plan.suite.path}
     paths |= {f"card:{card.id}": card.path for card in opened.cards}
     found = {name: sha256(Path(path)) for name, path in paths.items() if path}
-    found |= {f"corpus:{name}": sha256(path) for name, path in opened.mixture.files().items()}
+    found |= {f"corpus:{name}": content for name, content in opened.mixture.hashes().items()}
     sizes = json.dumps(plan.model.sizes[plan.recipe.size], sort_keys=True)
     found[f"size:{plan.recipe.size}"] = hashlib.sha256(sizes.encode()).hexdigest()
     if start := starting_point(plan, options):
@@ -186,7 +189,19 @@ def build_pretraining(plan: Plan, opened: OpenedCorpora, options: Options) -> Le
         found = checkpoint.load(learner, path, checkpoint.read_table(table) if table else None, leftover=own)
         options.say(f"{path.name}: {len(found.used)} tensors used, {len(found.new)} begin anew")
     learner.model.enter(recipe.stage)
+    _check_kinds(plan, learner.model, opened.cards)
     return learner
+
+
+def _check_kinds(plan: Plan, model: Model, cards: tuple[CorpusCard, ...]) -> None:
+    """Refuse a corpus of images alone, or of texts alone, that the stage learns nothing from."""
+    for card in cards:
+        if card.kind not in (*model.learns_from, "pairs"):
+            stage = f"the stage {plan.recipe.stage} of {plan.model.id}" if plan.recipe.stage else plan.model.id
+            raise Misuse(
+                f"{card.id} holds {card.kind} alone, and {stage} learns from {' and '.join(model.learns_from)}",
+                "name other corpora: --set corpora=...; vlbench list corpora",
+            )
 
 
 def _detector(cards: tuple[CorpusCard, ...]) -> dict[str, int]:
@@ -205,7 +220,7 @@ def _carry_out(
     begun: Begun,
     folder: Path,
     options: Options,
-    log: RunLog,
+    log: Log,
 ) -> RunRecord:
     """Train, and put it all down."""
     recipe = plan.recipe
@@ -213,40 +228,68 @@ def _carry_out(
     def tell(one: Lost) -> None:
         log({"event": "note", "text": f"left out: {', '.join(one.ids)}: {one.why}", LEFT_OUT: one.ids})
 
+    lost: list[Lost] = []
     feed = CorpusFeed(
         opened.mixture,
         opened.collate,
         recipe,
         share=Share(accelerator.process_index, accelerator.num_processes),
-        texts_alone=learner.model.texts_alone,
-        tell=tell,
+        kinds=learner.model.learns_from,
+        tell=lost.append,
     )
     steps = planned_steps(recipe, feed.count)
     if not steps:
         raise Misuse(f"no budget is given to pre-train {plan.model.id}", "say one with --set steps=... or epochs=...")
-    trained, flops = train_on(feed, steps, plan, learner, accelerator, folder, options, log, recipe.losses or None)
-    left_out = _left_out(log.path)
-    told = f"{left_out:,} examples were left out, as their images cannot be read" if left_out else ""
-    if told:
-        options.say(f"{told}: {folder / 'log.jsonl'} names them")
-    return RunRecord(
-        **facts(plan, folder, begun, learner, trained, accelerator),
-        kind="pretrain",
-        basis=_basis(plan, trained.examples, feed.count),
-        note="; ".join(filter(None, [note(begun), told, learner.model.remark()])),
-        seconds=round(trained.seconds, 3),
-        throughput=throughput(trained, [], flops, accelerator),
-        scores={},
-        losses=trained.losses,
-        checkpoint=WEIGHTS,
-        weights=checkpoint.save_weights(learner, folder / WEIGHTS),
-    ).sealed()
+    given = ToldByFirst(feed, lost, tell)
+    trained, flops = train_on(given, steps, plan, learner, accelerator, folder, options, log, recipe.losses or None)
+
+    def put_down() -> RunRecord:
+        told = []
+        if left_out := _named_in(folder / LOG, LEFT_OUT):
+            told.append(f"{left_out:,} examples were left out, as their images cannot be read")
+            options.say(f"{told[0]}: {folder / LOG} names them")
+        if skipped := _named_in(folder / LOG, SKIPPED):
+            told.append(f"{skipped:,} steps were left out, as a process could read nothing of its share")
+        wanted = {name for name, weight in recipe.losses.items() if weight}
+        if idle := ", ".join(sorted(wanted - set(trained.losses))):
+            told.append(f"nothing was learned by {idle}, which the corpora or the size have nothing for")
+        return RunRecord(
+            **facts(plan, folder, begun, learner, trained, accelerator),
+            kind="pretrain",
+            basis=_basis(plan, feed.examples_until(steps), feed.count),
+            note="; ".join(filter(None, [note(begun), *told, learner.model.remark()])),
+            seconds=round(trained.seconds, 3),
+            throughput=throughput(trained, [], flops, accelerator),
+            scores={},
+            losses=trained.losses,
+            checkpoint=WEIGHTS,
+            weights=checkpoint.save_weights(learner, folder / WEIGHTS),
+        ).sealed()
+
+    return from_first(put_down)
 
 
-def _left_out(path: Path) -> int:
-    """Count the examples that the log names as left out, before a stop and after, each once."""
+def _named_in(path: Path, key: str) -> int:
+    """Count what a log names as left out, before a stop and after, each once."""
     with path.open(encoding="utf-8") as lines:
-        return len({one for line in lines if LEFT_OUT in line for one in json.loads(line).get(LEFT_OUT, ())})
+        return len({one for line in lines if key in line for one in json.loads(line).get(key, ())})
+
+
+class ToldByFirst:
+    """A feed whose lost examples are told by process 0, those of the others too, before the step that lacks them."""
+
+    def __init__(self, feed: CorpusFeed, lost: list[Lost], tell: Callable[[Lost], None]) -> None:
+        """``lost``: what this process lost and has not told yet."""
+        self.feed, self.lost, self.tell = feed, lost, tell
+        self.per_epoch = feed.per_epoch
+
+    def steps(self, first: int, last: int) -> Iterator[Sequence[Batch]]:
+        """Yield the parts of each step's batch, from step ``first`` to before ``last``."""
+        for parts in self.feed.steps(first, last):
+            for one in chain.from_iterable(exchange(tuple(self.lost))):
+                self.tell(one)
+            self.lost.clear()
+            yield parts
 
 
 def _basis(plan: Plan, seen: int, examples: int) -> Basis:

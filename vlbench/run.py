@@ -21,8 +21,7 @@ from vlbench.recipe import resolve
 from vlbench.record import Basis, RunRecord, Scores
 from vlbench.runfolder import WEIGHTS, Begun, changes, find_run, finished
 from vlbench.session import Made, Work, facts, note, once, throughput, train_on
-from vlbench.tracking import RunLog
-from vlbench.types import Answer, Example, Fault
+from vlbench.types import Answer, Example, Fault, Log
 
 
 def run(plan: Plan, options: Options) -> Made:
@@ -52,7 +51,7 @@ def _carry_out(
     begun: Begun,
     folder: Path,
     options: Options,
-    log: RunLog,
+    log: Log,
 ) -> RunRecord:
     """Train, answer, score, and put it all down."""
     recipe = plan.recipe
@@ -98,7 +97,7 @@ def _train(
     accelerator: Accelerator,
     folder: Path,
     options: Options,
-    log: RunLog,
+    log: Log,
 ) -> tuple[Trained, float | None]:
     recipe, examples = plan.recipe, _training_examples(plan, opened) if trains(plan) else []
     steps = planned_steps(recipe, len(examples))

@@ -22,9 +22,10 @@ from vlbench.recipe import Recipe
 from vlbench.record import Code, RunRecord, find_records, read_record
 from vlbench.types import BadData, Fault, Misuse, nearest
 
-RECORD, BEGUN, WEIGHTS, WORDS = (
+RECORD, BEGUN, LOG, WEIGHTS, WORDS = (
     "record.json",
     "begun.json",
+    "log.jsonl",
     "checkpoint/weights.safetensors",
     "vocabulary.txt",
 )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from operator import mul
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,18 +15,27 @@ from accelerate import Accelerator
 from accelerate.utils import send_to_device
 
 from vlbench.engine import checkpoint
-from vlbench.engine.devices import describe, open_device, seed_everything, use_threads, worth_compiling
+from vlbench.engine.devices import (
+    describe,
+    draw_apart,
+    open_device,
+    seed_everything,
+    use_threads,
+    worth_compiling,
+)
 from vlbench.engine.evaluate import Asked
 from vlbench.engine.meter import flops_per_sample, peak_memory
 from vlbench.engine.train import STATE, Feeds, Trained, train
 from vlbench.learner import Learner
+from vlbench.nn.gather import alone
 from vlbench.paths import make_folder
 from vlbench.plan import PRETRAINING, Plan, trains
 from vlbench.prepare import Options
+from vlbench.processes import first_before_others, first_fault, from_first, is_first, stopped
 from vlbench.record import RunRecord, Throughput
 from vlbench.runfolder import RECORD, Begun, begin, finished, folder_of, locked, this_code
 from vlbench.tracking import RunLog, start_mirror, store_uri
-from vlbench.types import Batch, Fault, as_fault
+from vlbench.types import Batch, Fault, Log
 
 
 class Work(NamedTuple):
@@ -33,7 +43,7 @@ class Work(NamedTuple):
 
     inputs: dict[str, str]
     learner: Learner
-    carry_out: Callable[[Begun, RunLog], RunRecord]
+    carry_out: Callable[[Begun, Log], RunRecord]
 
 
 class Made(NamedTuple):
@@ -49,28 +59,46 @@ def once(
     options: Options,
     changed: Callable[[RunRecord], list[str]],
     prepare: Callable[[Path, Accelerator], Work],
+    *,
+    together: bool = False,
 ) -> Made:
     """Carry a plan out in its folder, going on where an earlier run of it stopped; what is finished is looked up.
 
-    ``changed`` names what a finished run read that is no longer the same: then a new run begins.
+    ``changed`` names what a finished run read that is no longer the same: then a new run begins. ``together``: several
+    processes may share it; the first finds the folder and writes in it.
     """
-    accelerator = open_device(options.device, plan.recipe.precision)
+    accelerator = open_device(options.device, plan.recipe.precision, together=together)
+    with ExitStack() as held:
+        folder, record = from_first(lambda: _take(plan, options, changed, held))
+        if record:
+            return Made(record, folder, False)
+        seed_everything(plan.recipe.seed)
+        work = first_before_others(lambda: prepare(folder, accelerator))
+        draw_apart(plan.recipe.seed)
+        begun = from_first(lambda: begin(folder, plan, work.inputs))
+        use_threads(work.learner.size())
+        with logged(folder, plan, begun, work.learner, options) if is_first() else unlogged() as log:
+            made = work.carry_out(begun, log)
+            from_first(lambda: _keep(made, folder))  # the next stage reads it in all processes
+    return Made(made, folder, True)
+
+
+def _take(
+    plan: Plan, options: Options, changed: Callable[[RunRecord], list[str]], held: ExitStack
+) -> tuple[Path, RunRecord | None]:
+    """Find a plan's folder and hold it; return the record, too, where the run is finished."""
     folder = folder_of(plan, options.out, fresh=options.fresh)
     if (record := finished(folder)) and (other := changed(record)):
         options.say(f"{folder.name} was made of other files ({', '.join(other[:5])} changed since): a new run begins")
         folder = folder_of(plan, options.out, fresh=True)
-    with locked(folder, options.say if options.waits else None):
-        if record := finished(folder):
-            return Made(record, folder, False)
-        seed_everything(plan.recipe.seed)
-        work = prepare(folder, accelerator)
-        begun = begin(folder, plan, work.inputs)
-        use_threads(work.learner.size())
-        with logged(folder, plan, begun, work.learner, options) as log:
-            record = work.carry_out(begun, log)
-            record.write(folder / RECORD)
-            (folder / "checkpoint" / STATE).unlink(missing_ok=True)
-    return Made(record, folder, True)
+    held.enter_context(locked(folder, options.say if options.waits else None))
+    return folder, finished(folder)
+
+
+def _keep(record: RunRecord, folder: Path) -> None:
+    """Write the record of what is done, for which no state is needed any more."""
+    record.write(folder / RECORD)
+    (folder / "checkpoint" / STATE).unlink(missing_ok=True)
 
 
 def train_on(
@@ -81,7 +109,7 @@ def train_on(
     accelerator: Accelerator,
     folder: Path,
     options: Options,
-    log: RunLog,
+    log: Log,
     weights: Mapping[str, float] | None = None,
 ) -> tuple[Trained, float | None]:
     """Train a learner on a feed, stopped by Ctrl-C between two steps; return what it cost, and FLOPs an example."""
@@ -101,17 +129,19 @@ def train_on(
             progress=options.progress,
             keep_going=keep_going,
         )
-    part = next(iter(feed.steps(0, 1)))[0]
-    return trained, _flops(learner, send_to_device(part, accelerator.device), accelerator)
+    parts = next(iter(feed.steps(0, 1)))
+    return trained, _flops(learner, parts, accelerator) if is_first() else None
 
 
-def _flops(learner: Learner, batch: Batch, accelerator: Accelerator) -> float | None:
+def _flops(learner: Learner, parts: Sequence[Batch], accelerator: Accelerator) -> float | None:
     """Count FLOPs in the precision of training; None where what training left of the memory is too little for it."""
     try:
-        with accelerator.autocast():
-            return flops_per_sample(learner, batch)
+        with accelerator.autocast(), alone():
+            counts = [flops_per_sample(learner, send_to_device(part, accelerator.device)) for part in parts]
     except torch.OutOfMemoryError:
         return None
+    examples = [len(part.ids) for part in parts]
+    return sum(map(mul, counts, examples)) / sum(examples) if parts else None
 
 
 @contextmanager
@@ -123,6 +153,8 @@ def interruptible() -> Iterator[Callable[[], bool]]:
         wishes.append(number)
         if len(wishes) > 1:
             raise KeyboardInterrupt
+        if not is_first():
+            return
         print("stopping when this step is done and saved; Ctrl-C again stops at once", file=sys.stderr)
 
     try:
@@ -183,7 +215,7 @@ def note(begun: Begun) -> str:
 
 
 @contextmanager
-def logged(folder: Path, plan: Plan, begun: Begun, learner: Learner, options: Options) -> Iterator[RunLog]:
+def logged(folder: Path, plan: Plan, begun: Begun, learner: Learner, options: Options) -> Iterator[Log]:
     """Keep the run's log and its mirror; say how it ended, whichever way it does."""
     state = folder / "checkpoint" / STATE
     step = int(checkpoint.load_state(state)["step"]) if state.is_file() else 0
@@ -198,9 +230,9 @@ def logged(folder: Path, plan: Plan, begun: Begun, learner: Learner, options: Op
         ended = {"status": "finished", "message": ""}
     except KeyboardInterrupt:
         ended = {"status": "stopped", "message": "stopped by Ctrl-C"}
-        raise Fault("stopped", "the same command goes on where it stopped") from None
+        raise stopped() from None
     except Exception as error:
-        ended["message"] = as_fault(error).wrong
+        ended["message"] = first_fault(error).wrong
         raise
     finally:
         with suppress(Fault):  # a disk too full for this line has made itself known already
@@ -208,6 +240,15 @@ def logged(folder: Path, plan: Plan, begun: Begun, learner: Learner, options: Op
         if mirror:
             options.say("writing to MLflow")
             options.say(mirror.finish(60 if ended["status"] == "finished" else 5))
+
+
+@contextmanager
+def unlogged() -> Iterator[Log]:
+    """Log nothing, in a process whose run another one logs."""
+    try:
+        yield lambda event: None
+    except KeyboardInterrupt:
+        raise stopped() from None
 
 
 def _start_event(plan: Plan, begun: Begun, learner: Learner, folder: Path) -> dict[str, object]:

@@ -14,7 +14,8 @@ from vlbench.cards import SuiteCard
 from vlbench.catalog import find_suite
 from vlbench.console import LiveProgress
 from vlbench.paths import data_root, runs_root
-from vlbench.types import Fault, Misuse, as_fault, nearest
+from vlbench.processes import ToldElsewhere, first_fault, give_way, is_first, refuse_several
+from vlbench.types import Fault, Misuse, nearest
 
 if TYPE_CHECKING:
     from vlbench.prepare import Options
@@ -39,7 +40,12 @@ class Setting(NamedTuple):
 class Several:
     """Several runs as one command; one that fails does not stop the others."""
 
+    together = False
+    """Whether several processes may share a run."""
+
     def __init__(self, setting: Setting) -> None:
+        if not self.together:
+            refuse_several()
         device = setting.device
         if device not in DEVICES:
             raise Misuse(f"--device is {', '.join(DEVICES)}, not '{device}'", "auto takes a GPU where there is one")
@@ -52,8 +58,9 @@ class Several:
             setting.debug,
         )
         # where the output is a file or a pipe, a table may be as wide as it is, and a line stays one line
-        self.console = Console(stderr=self.as_json, width=None if sys.stdout.isatty() else 104)
-        self.messages = Console(stderr=True, width=None if sys.stderr.isatty() else 400)
+        quiet = not is_first()
+        self.console = Console(stderr=self.as_json, width=None if sys.stdout.isatty() else 104, quiet=quiet)
+        self.messages = Console(stderr=True, width=None if sys.stderr.isatty() else 400, quiet=quiet)
         if setting.data and not setting.data.exists():
             self.messages.print(f"there is no folder {setting.data} (--data)", style="yellow", markup=False)
 
@@ -78,10 +85,13 @@ class Several:
         """Say on standard error why a run failed; raise what is not for us to catch."""
         if self.debug or isinstance(error, BrokenPipeError):  # nobody reads our output any more
             raise error
-        return as_fault(error)
+        return first_fault(error)
 
     def tell(self, fault: Fault, todo: str = "") -> None:
         """Print what is wrong with one run, and what to do."""
+        if isinstance(fault, ToldElsewhere):
+            give_way()
+            return
         print(f"vlbench: {fault.wrong}", file=sys.stderr)
         if todo or fault.todo:
             print(f"  -> {todo or fault.todo}", file=sys.stderr)

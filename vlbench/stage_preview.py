@@ -37,6 +37,8 @@ def preview_stage(plan: Plan, data: Path, out: Path, before: str = "") -> dict[s
     if all(card.examples for card in cards):
         examples = round(sum(c.examples * n for c, n in zip(cards, times, strict=True)) * (recipe.corpus_share or 1.0))
     steps = recipe.steps or math.ceil(recipe.epochs * math.ceil(examples / recipe.batch))
+    if not (recipe.steps or recipe.epochs):
+        missing.append(f"a budget, which the suite {plan.suite.id} does not say: --set epochs=...")
     like = _like(plan, out)
     values = recipe.model_dump(mode="json")
     keys = ("corpora", "losses", "steps", "epochs", "batch", "rate", "size")
@@ -81,7 +83,9 @@ def _missing_corpus(plan: Plan, card: CorpusCard, data: Path) -> list[str]:
     if not features:
         lost.append(f"region features of {card.id}, whose card names none; {plan.model.id} sees regions")
     return lost + [
-        f"{path} (or {path.stem}.h5)" for path in features if not path.exists() and not path.with_suffix(".h5").exists()
+        str(path) if path.suffix == ".h5" else f"{path} (or {path.stem}.h5)"
+        for path in features
+        if not path.exists() and not path.with_suffix(".h5").exists()
     ]
 
 

@@ -19,7 +19,7 @@ def test_corpus_cards(card: CorpusCard, tmp_path: Path) -> None:
     assert {file.role for file in card.file} <= {"texts", "shards", "images", "features", "answers", "truth"}
     assert card.licence
     assert card.examples == card.images == 0 or card.made  # no source at hand counts the published ones
-    with pytest.raises(BadData, match="there is no (file|folder)") as fault:
+    with pytest.raises(BadData, match=r"there is no (file|folder)") as fault:
         open_corpus(card, tmp_path)
     assert (card.home or "is not given out") in fault.value.todo
 

@@ -407,7 +407,7 @@ def go(
     train(
         learner, feed or Feeding(), recipe(**{"adversary": "villa", **values}), steps=STEPS, accelerator=cpu,
         log=lambda event: events.append(dict(event)), folder=folder,
-        keep_going=lambda: not stop_after or next(count) < 2 * stop_after - 1,
+        keep_going=lambda: not stop_after or next(count) < stop_after - 1,
     )  # fmt: skip
     return learner, events
 

@@ -83,7 +83,7 @@ def go(
     count = iter(range(10**6))
     train(
         learner, feed or Feeding(), recipe(**values), steps=STEPS, accelerator=cpu, log=events.append, folder=folder,
-        keep_going=lambda: not stop_after or next(count) < 2 * stop_after - 1,
+        keep_going=lambda: not stop_after or next(count) < stop_after - 1,
     )  # fmt: skip
     return weights_hash(learner.state_dict()), events
 

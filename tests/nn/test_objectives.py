@@ -98,3 +98,20 @@ def test_a_hidden_patch_is_found_among_all_that_there_are() -> None:
             each.append(cross_entropy(scores, known.index(label)))
         made = objectives.among_all_loss(states, candidates, labels, mask)
         assert float(made) == pytest.approx(sum(each) / 2, rel=1e-5)
+
+
+def test_predictions_are_told_where_a_class_is_asked_for_and_of_true_pairs() -> None:
+    words, matched = torch.randn(2, 3, 5), torch.randn(4, 2)
+    labels = torch.tensor([[1, IGNORED, 4], [IGNORED, IGNORED, 0]])
+    with objectives.predictions() as told, objectives.predictions() as inner:
+        objectives.masked_lm_loss(words, labels)
+        objectives.matching_loss(matched, torch.tensor([1, 0, 0, 1]))
+        objectives.word_losses(words, labels)
+        objectives.label_loss(matched, torch.full((4,), IGNORED))
+    asked = words[labels != IGNORED]
+    for heard in (told, inner):
+        assert [len(one) for one in heard] == [3, 2, 3]
+        assert torch.equal(heard[0], asked)
+        assert torch.equal(heard[1], matched[[0, 3]])
+    objectives.masked_lm_loss(words, labels)
+    assert len(told) == 3

@@ -10,9 +10,9 @@ Decided here: perturbations begin at zero, where the clean pass gives the first 
 nothing is drawn; sizes are relative to the features of an image or a text (perturb.py), and the recipe's usual ones
 are ours; the clean predictions are held fixed in the divergence, as their graph is gone by then. Whatever the loss
 draws (dropout, hidden words, negatives) is drawn alike in all passes of a step, and slow twins and queues advance by
-the clean pass alone: perturbed passes begin from them as the clean one did. Where a head tells no predictions
-(embeddings, captions), and in pre-training, there is no divergence. It is of the softmax over the answers, over the
-next words where answers are told by a decoder.
+the clean pass alone: perturbed passes begin from them as the clean one did. Where nothing tells predictions
+(embeddings, captions) there is no divergence. It is of the softmax over the answers, over the next words where answers
+are told by a decoder; in pre-training over hidden words and codes, and over whether a true pair matches.
 """
 
 from __future__ import annotations

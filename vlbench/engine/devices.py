@@ -10,6 +10,7 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import set_seed
 
+from vlbench.processes import is_first, refuse_several
 from vlbench.record import Machine
 from vlbench.types import Fault, Misuse, nearest
 
@@ -17,12 +18,15 @@ SMALL = 5_000_000
 """Parameters up to which more than one thread does not pay."""
 
 
-def open_device(device: str, precision: str) -> Accelerator:
-    """Return Accelerate's view of the machine; ``device`` is auto, cpu or cuda, ``precision`` as in a recipe."""
+def open_device(device: str, precision: str, *, together: bool = False) -> Accelerator:
+    """Return Accelerate's view of the machine; ``device`` is auto, cpu or cuda, ``precision`` as in a recipe.
+
+    ``together``: several processes may share the work.
+    """
     if device not in ("auto", "cpu", "cuda"):
         raise Misuse(f"there is no device '{device}'; {nearest(device, ['auto', 'cpu', 'cuda'])}")
-    if int(os.environ.get("WORLD_SIZE", "1") or 1) > 1:
-        raise Fault("a run is one process in this version", "start it without torchrun or accelerate launch")
+    if not together:
+        refuse_several()
     if device == "cuda" and not torch.cuda.is_available():
         raise Fault("there is no CUDA device here", "leave --device out, or see: vlbench doctor")
     use_cpu = device == "cpu" or not torch.cuda.is_available()
@@ -58,6 +62,12 @@ def processor_count() -> int:
 def seed_everything(seed: int) -> None:
     """Seed Python, numpy and torch alike."""
     set_seed(seed)
+
+
+def draw_apart(seed: int) -> None:
+    """Let each of several processes draw its own dropout and hidden words from here on; the first goes on as alone."""
+    if not is_first():
+        set_seed(seed, device_specific=True)
 
 
 def random_state(accelerator: Accelerator) -> dict[str, torch.Tensor]:

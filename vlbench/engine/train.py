@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -19,10 +20,14 @@ from vlbench.engine.checkpoint import load_state, save_state
 from vlbench.engine.devices import random_state, restore_random_state
 from vlbench.engine.meter import Meter
 from vlbench.engine.optimise import make_optimiser, set_rate
+from vlbench.nn.gather import alone
+from vlbench.processes import exchange
 from vlbench.recipe import Recipe
-from vlbench.types import Batch, Fault, Log, Progress, quiet
+from vlbench.types import Batch, Fault, Log, Misuse, Progress, quiet
 
 STATE = "state.pt"
+SKIPPED = "skipped"
+"""Of an event: the steps in which no weight was changed."""
 
 
 class Trained(NamedTuple):
@@ -30,6 +35,7 @@ class Trained(NamedTuple):
 
     steps: int
     examples: int
+    """As often as they were seen."""
     seconds: float
     samples_per_second: float
     data_wait_share: float
@@ -46,9 +52,6 @@ class Feeds(Protocol):
     def steps(self, first: int, last: int) -> Iterable[Sequence[Batch]]:
         """Yield the parts of each step's batch, from step ``first`` to before ``last``."""
 
-    def examples_until(self, step: int) -> int:
-        """Count the examples seen before a step."""
-
 
 class Training:
     """The state of a training run: weights, optimiser, step, random numbers; saved whole, resumed exactly."""
@@ -57,7 +60,7 @@ class Training:
         self.recipe, self.accelerator, self.path = recipe, accelerator, folder / STATE
         optimiser = make_optimiser(learner.to(accelerator.device), recipe, accelerator.device)
         self.learner, self.optimiser = accelerator.prepare(learner, optimiser)
-        self.step, self.seconds = 0, 0.0
+        self.step, self.seconds, self.examples = 0, 0.0, 0
         self.losses = Losses(self)
         own = accelerator.unwrap_model(self.learner)
         self.adversary = Villa(recipe, own, accelerator) if recipe.adversary else None
@@ -65,15 +68,17 @@ class Training:
     def save(self, seconds: float) -> None:
         """Write the state under its name in one move."""
         generators = gather_object([random_state(self.accelerator)])
+        examples, losses = gather_object([self.examples]), gather_object([self.losses.state()])
         if not self.accelerator.is_main_process:
             return
         state = {
             "step": self.step,
             "seconds": seconds,
+            "examples": examples,
             "learner": self.accelerator.unwrap_model(self.learner).state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "generators": generators,
-            "losses": self.losses.state(),
+            "losses": losses,
         }
         if self.accelerator.scaler is not None:
             state["scaler"] = self.accelerator.scaler.state_dict()
@@ -91,28 +96,38 @@ class Training:
         rank = self.accelerator.process_index
         if rank < len(state["generators"]):
             restore_random_state(state["generators"][rank])
-        if "losses" in state:  # a state of an older version has none
-            self.losses.restore(state["losses"])
+            self.losses.restore(state["losses"][rank])
+        self.examples = sum(state["examples"]) if rank == 0 else 0
         self.step, self.seconds = int(state["step"]), float(state["seconds"])
         return True
 
-    def update(self, parts: Sequence[Batch], weights: Mapping[str, float], steps: int) -> dict[str, Tensor]:
-        """Take one optimiser step over the parts of a batch; return the losses, each a mean over the batch."""
+    def update(
+        self, parts: Sequence[Batch], weights: Mapping[str, float], steps: int, fair: float = 1.0
+    ) -> dict[str, Tensor]:
+        """Take one optimiser step over the parts of a batch; return each loss, a mean over the parts that have it.
+
+        The step is of all parts, each by its share of the examples; parts of other kinds may have other losses.
+        ``fair``: how many examples this process has in the step, as a multiple of the mean over all processes, which
+        is what their gradients are brought together by.
+        """
         examples = sum(len(part.ids) for part in parts)
         summed: dict[str, Tensor] = {}
+        shares: dict[str, float] = {}
         for number, part in enumerate(parts):
             part = send_to_device(part, self.accelerator.device, non_blocking=True)
             last, share = number == len(parts) - 1, len(part.ids) / max(1, examples)
-            go = partial(self._pass, weights=weights, share=share)
+            go = partial(self._pass, weights=weights, share=share * fair)
             losses = self.adversary.learn(part, go, last=last) if self.adversary else go(part, last=last).losses
             for name, loss in losses.items():
                 summed[name] = summed.get(name, torch.zeros((), device=loss.device)) + loss.detach() * share
+                shares[name] = shares.get(name, 0.0) + share
         if self.recipe.clip:
             self.accelerator.clip_grad_norm_(self.learner.parameters(), self.recipe.clip)
         set_rate(self.optimiser, self.step, steps, self.recipe)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
-        return summed
+        self.examples += examples
+        return {name: loss if shares[name] > 0.999 else loss / shares[name] for name, loss in summed.items()}
 
     def _pass(
         self,
@@ -130,8 +145,15 @@ class Training:
         the objective when the losses are known.
         """
         with nullcontext() if last else self.accelerator.no_sync(self.learner):
-            losses: dict[str, Tensor] = self.learner(batch)
-            weighted = [weights.get(name, 0.0) * loss if weights else loss for name, loss in losses.items()]
+            found: dict[str, Tensor] = self.learner(batch)
+            losses = {name: loss for name, loss in found.items() if not weights or weights.get(name)}
+            if not losses:
+                asked = ", ".join(name for name, weight in weights.items() if weight)
+                raise Misuse(
+                    f"nothing is learned of '{batch.ids[0]}' by {asked}: it has what {', '.join(found)} ask for",
+                    "choose other objectives or other corpora: --set losses=..., --set corpora=...",
+                )
+            weighted = [weights.get(name, 1.0) * loss for name, loss in losses.items()]
             total = torch.stack(weighted).sum()
             whole = total if more is None else total + more().to(total.device)
             self.accelerator.backward(whole * scale * share)
@@ -166,9 +188,18 @@ def train(
     begin = getattr(accelerator.unwrap_model(training.learner), "begin", lambda epoch: None)
     for parts in feed.steps(training.step, steps):
         begin(training.step / feed.per_epoch)
-        meter.arrived(sum(len(part.ids) for part in parts) * accelerator.num_processes)
-        losses = training.update(parts, weights or {}, steps)
-        training.losses.add(training.step, losses, parts)
+        shares = exchange(tuple((part.kind, len(part.ids)) for part in parts))
+        counts = [sum(count for _, count in share) for share in shares]
+        meter.arrived(sum(counts))
+        alike = len({tuple(kind for kind, _ in share) for share in shares}) == 1
+        if all(counts):
+            fair = counts[accelerator.process_index] * len(counts) / sum(counts)
+            with nullcontext() if alike else alone():  # else one would wait for what another has none of
+                losses = training.update(parts, weights or {}, steps, fair)
+            training.losses.add(training.step, losses, parts)
+        elif any(counts):
+            text = f"step {training.step + 1} was left out: a process could read nothing of its share"
+            log({"event": "note", "text": text, SKIPPED: [training.step + 1]})
         training.step += 1
         last = training.step == steps
         if training.step % recipe.log_every == 0 or last:
@@ -177,16 +208,17 @@ def train(
             rate = float(first["lr"]) / float(first["multiple"])
             log({"event": "step", "step": training.step, "values": {**values, "rate": rate, **_speed(meter)}})
             progress(training.step, steps, f"loss {sum(values.values()):.4f}")
-        if training.step % save_every == 0 or last or not keep_going():
+        stops = not all(exchange(keep_going()))
+        if training.step % save_every == 0 or last or stops:
             training.losses.check()  # a state with a bad loss behind it is never saved
             training.save(before + meter.seconds)
-        if not keep_going() and not last:
+        if stops and not last:
             raise KeyboardInterrupt
         meter.waiting()
     learner.eval()
     seconds = before + meter.seconds
-    seen, told = feed.examples_until(steps), training.losses.last
-    return Trained(training.step, seen, seconds, meter.rate, meter.wait_share, told)
+    seen: int = sum(gather_object([training.examples]))
+    return Trained(training.step, seen, seconds, meter.rate, meter.wait_share, training.losses.last)
 
 
 def _speed(meter: Meter) -> dict[str, float]:
@@ -203,7 +235,7 @@ class Losses:
         self.sums: dict[str, float] = {}
         self.counts: dict[str, int] = {}
         self.last: dict[str, float] = {}
-        """The means that were asked for last."""
+        """Of each loss the mean that was asked for last."""
 
     def add(self, step: int, losses: dict[str, Tensor], parts: Sequence[Batch]) -> None:
         """Remember the losses of a step; on a CPU, look at them at once."""
@@ -221,11 +253,14 @@ class Losses:
         self.pending.clear()
 
     def means(self) -> dict[str, float]:
-        """Return the mean of each loss since the last call; Fault if one was not finite."""
+        """Return the mean of each loss since the last call, over all processes; Fault if one was not finite."""
         self.check()
-        self.last = {name: total / self.counts[name] for name, total in self.sums.items()}
+        heard = exchange((self.sums, self.counts))
+        sums, counts = _sum([one for one, _ in heard]), _sum([one for _, one in heard])
+        means = {name: total / counts[name] for name, total in sums.items()}
+        self.last |= means
         self.sums, self.counts = {}, {}
-        return self.last
+        return means
 
     def state(self) -> dict[str, dict[str, float]]:
         """Return what a run that goes on needs to tell the same means."""
@@ -252,6 +287,11 @@ class Losses:
             f"the loss is not finite at step {step + 1}: {named}; examples {shown}",
             f"{good}; try a smaller rate (--set rate=...) or fp32 (--set precision=fp32) with --fresh",
         )
+
+
+def _sum(given: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Add numbers of the same name."""
+    return {name: sum(one.get(name, 0) for one in given) for name in dict.fromkeys(chain.from_iterable(given))}
 
 
 def planned_steps(recipe: Recipe, examples: int) -> int:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vlbench.nn.embed import per_pair
-from vlbench.nn.gather import gather, own_first
+from vlbench.nn.gather import gather, gather_blocks, own_first
 from vlbench.nn.heads import Encodes, Head
 from vlbench.nn.masking import hard_negatives
 from vlbench.nn.momentum import Queue
@@ -41,9 +41,10 @@ class Contrast(NamedTuple):
 
     loss: Tensor
     to_text: Tensor
-    """[P, P + queue]: how each image likes each text of the batch and of the past, over the temperature."""
+    """[P, P + others + queue]: how each image likes each text of this process, of others and of the past, over the
+    temperature."""
     to_image: Tensor
-    """[P, P + queue]: how each text likes each image."""
+    """[P, P + others + queue]: how each text likes each image."""
     same: Tensor
     """[P, P]: whether two pairs show the same image."""
 
@@ -93,16 +94,19 @@ def momentum_contrast(
 
     The mean of both directions. Targets: 1 for every pair of the same image by ``ids`` [P], in the queue too where
     it keeps ids; a share ``alpha`` of them is the slow features' own likeness (ALBEF, sections 3.2 and 3.3). The
-    slow features are then queued. Only this process's pairs and the queue are compared with.
+    slow features are then queued. The batch is that of all processes, so that the loss does not depend on their
+    number; the authors compare with the pairs of one's own process.
     """
     texts, images = (
-        torch.cat([own.T, queue.get_buffer(name)], dim=1) for own, name in ((slow.text, "text"), (slow.image, "image"))
+        torch.cat([own_first(part).T, queue.get_buffer(name)], dim=1)
+        for part, name in ((slow.text, "text"), (slow.image, "image"))
     )
-    same = ids[:, None] == ids
+    same, others = ids[:, None] == ids, own_first(ids)[len(ids) :]
+    elsewhere = (ids[:, None] == others) & (others >= 0)
     past = same.new_zeros(len(ids), queue.size)
     if queue.keeps_ids:
         past = (queue.ids == ids[:, None]) & (queue.ids >= 0)
-    matched = torch.cat([same, past], dim=1).float()
+    matched = torch.cat([same, elsewhere, past], dim=1).float()
     matched = matched / matched.sum(1, keepdim=True)
 
     def one_way(asking: Tensor, slowly: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
@@ -120,12 +124,13 @@ def momentum_contrast(
 def batch_contrast(pairs: Features, scale: Tensor, same: Tensor) -> Tensor:
     """Contrast the pairs of all processes in both directions, by their likeness times ``scale``; the mean of both.
 
-    ``same`` [P, P], symmetric: which pairs of this process belong together; they are all right, in equal parts. The
-    features of other processes are compared with, but carry no gradient (VLMo, vlmo/modules/objectives.py).
+    ``same`` [P, P], symmetric: which pairs of this process belong together; they are all right, in equal parts. All
+    features carry a gradient, so that it does not depend on the number of processes; in the authors' code
+    (vlmo/modules/objectives.py) those of other processes are constants.
     """
-    logits = scale * own_first(pairs.image) @ own_first(pairs.text).T
-    blocks = own_first(same.to(logits.dtype)).chunk(len(logits) // len(same))
-    right: Tensor = torch.block_diag(*blocks)  # type: ignore[no-untyped-call]
+    image, text = (gather(part, gradient=True) for part in pairs)
+    logits = scale * image @ text.T
+    right = gather_blocks(same).to(logits.dtype)
     targets = right / right.sum(1, keepdim=True)
     return (contrastive_loss(logits, targets) + contrastive_loss(logits.T, targets)) / 2
 

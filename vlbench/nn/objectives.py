@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -10,6 +12,28 @@ from torch.nn import functional
 
 from vlbench.nn.masking import IGNORED
 from vlbench.types import RegionLabels
+
+_listeners: list[list[Tensor]] = []
+
+
+@contextmanager
+def predictions() -> Iterator[list[Tensor]]:
+    """Collect the logits [N, C] that classes are predicted by meanwhile, where a class is asked for.
+
+    Of matching only those of true pairs, as what is drawn beside them may depend on what is seen.
+    """
+    heard: list[Tensor] = []
+    _listeners.append(heard)
+    try:
+        yield heard
+    finally:
+        _listeners[:] = [one for one in _listeners if one is not heard]
+
+
+def _tell(logits: Tensor, asked: Tensor) -> None:
+    for heard in _listeners:
+        if bool(asked.any()):
+            heard.append(logits[asked])
 
 
 def masked_lm_loss(logits: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> Tensor:
@@ -22,6 +46,7 @@ def label_loss(logits: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> Ten
 
     logits [N, C], labels [N] with IGNORED; ``smoothing`` is the share of a label that is spread over all C.
     """
+    _tell(logits, labels != IGNORED)
     summed = functional.cross_entropy(logits, labels, ignore_index=IGNORED, label_smoothing=smoothing, reduction="sum")
     return summed / (labels != IGNORED).sum().clamp(min=1)
 
@@ -70,6 +95,7 @@ def class_distribution(labels: RegionLabels, classes: int) -> Tensor:
 
 def matching_loss(logits: Tensor, matched: Tensor) -> Tensor:
     """Cross-entropy of "does this text belong to this image"; logits [P, 2], matched [P]."""
+    _tell(logits, matched.bool())
     return functional.cross_entropy(logits, matched.long())
 
 
@@ -95,6 +121,7 @@ def contrastive_loss(logits: Tensor, targets: Tensor | None = None) -> Tensor:
 
 def word_losses(logits: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> Tensor:
     """Cross-entropy of each word, 0 where nothing is asked; logits [P, L, V], labels [P, L] with IGNORED -> [P, L]."""
+    _tell(logits.flatten(0, 1), labels.flatten() != IGNORED)
     each = functional.cross_entropy(
         logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, label_smoothing=smoothing, reduction="none"
     )

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vlbench.nn.gather import gather
+
 AT_ONCE = 16_384
 """So many vectors are compared with all codes in one go: their scores would else fill the memory."""
 RECENT = 0.95
@@ -66,6 +68,7 @@ class Quantiser(nn.Module):
     @torch.no_grad()
     def begin(self, directions: Tensor) -> None:
         """Let the list be the means of directions [N, C]; of fewer than there are codes, some begin alike."""
+        directions = gather(directions)
         self.codebook.copy_(spherical_means(directions, len(self.codebook)))
         self.use.copy_(torch.bincount(nearest(directions, self.codebook), minlength=len(self.use)))
         self.begun.fill_(True)
@@ -73,6 +76,7 @@ class Quantiser(nn.Module):
     @torch.no_grad()
     def follow(self, directions: Tensor, codes: Tensor) -> None:
         """Move the codes [N] that were given to directions [N, C], and let dead ones begin anew."""
+        directions, codes = gather(directions), gather(codes)
         counts = torch.bincount(codes, minlength=len(self.use))
         moved = torch.lerp(self.codebook, mean_directions(directions, codes, self.codebook), 1 - self.keep)
         self.codebook.copy_(torch.where(counts[:, None] > 0, functional.normalize(moved, dim=-1), self.codebook))
