@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Thing = TypeVar("Thing")
 _FAULT = "vlbench/fault"
-_GRACE = 10.0
+_GRACE = 30.0
 """Seconds; more than a run's mirror is waited for when it fails."""
 _PATIENCE = timedelta(days=7)
 """So long the others wait, as for corpora that process 0 reads for the first time."""

@@ -6,10 +6,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-from vlbench.capfilt.planning import image_folders
 from vlbench.cards import CorpusCard
 from vlbench.catalog import find_corpus
-from vlbench.corpora.opening import texts_of
+from vlbench.corpora.opening import image_folders, texts_of
 from vlbench.made import made_folder, placed, time_to_make
 from vlbench.paths import card_folder
 from vlbench.plan import Plan

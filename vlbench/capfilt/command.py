@@ -16,7 +16,6 @@ from vlbench.capfilt.planning import (
     check_clean,
     find_noisy,
     folder_of,
-    image_folders,
     method_of,
     plan_stages,
     truth_of,
@@ -78,7 +77,7 @@ class CapFilt(Several):
         return 0
 
     def _open(self) -> Noisy:
-        from vlbench.corpora.opening import open_corpus
+        from vlbench.corpora.opening import image_folders, open_corpus
         from vlbench.made import open_made
 
         with self.live() as options:

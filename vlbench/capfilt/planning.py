@@ -13,9 +13,8 @@ from vlbench.recipe import resolve
 from vlbench.record import RunRecord, read_record
 from vlbench.runfolder import RECORD, check_start, find_run
 from vlbench.stages import plan_stage
-from vlbench.tasks.pictures import holds_pictures
 from vlbench.tasks.places import located
-from vlbench.types import BadData, Misuse
+from vlbench.types import Misuse
 
 COMMAND = "capfilt"
 """What marks the stages of a method's card that this command trains: its captioner, then its filter."""
@@ -123,15 +122,6 @@ def find_noisy(name: str, data: Path) -> CorpusCard:
             f"CapFilt takes the layouts {', '.join(_WITH_IMAGES)}; images in tars are to be unpacked first",
         )
     return card
-
-
-def image_folders(card: CorpusCard, data: Path) -> list[Path]:
-    """Return where the images of a corpus are, the card given with its folder; BadData where none of them is here."""
-    places = [located(data / card.folder, file.name) for file in card.file if file.role == "images"]
-    if not any(holds_pictures(place) for place in places):
-        named = ", ".join(map(str, places)) or f"{card.path} names no folder of images"
-        raise BadData(f"{card.id} has no images here: {named}", f"get them from {card.home}, or choose another corpus")
-    return places
 
 
 def truth_of(card: CorpusCard, data: Path) -> Path | None:

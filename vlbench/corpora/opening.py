@@ -15,6 +15,7 @@ from vlbench.corpora.pictures import Pictures
 from vlbench.corpora.shards import Shards
 from vlbench.corpora.table import Rows
 from vlbench.paths import sha256
+from vlbench.tasks.pictures import holds_pictures
 from vlbench.tasks.places import located
 from vlbench.types import BadData, Misuse, Progress, quiet
 
@@ -45,6 +46,15 @@ def texts_of(card: CorpusCard, root: Path) -> dict[str, Path]:
         return {}
     found = _find(card, root)
     return named_files([*found.texts, *(found.beside if card.layout == "lxmert" else [])])
+
+
+def image_folders(card: CorpusCard, data: Path) -> list[Path]:
+    """Return where the images of a corpus are, the card given with its folder; BadData where none of them is here."""
+    places = [located(data / card.folder, file.name) for file in card.file if file.role == "images"]
+    if not any(holds_pictures(place) for place in places):
+        named = ", ".join(map(str, places)) or f"{card.path} names no folder of images"
+        raise BadData(f"{card.id} has no images here: {named}", f"get them from {card.home}, or choose another corpus")
+    return places
 
 
 def hashes_of(card: CorpusCard, root: Path) -> dict[str, str]:
