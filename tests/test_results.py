@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from vlbench.cards import SuiteCard
-from vlbench.catalog import find, known_forms
+from vlbench.catalog import find, find_suite, known_forms
 from vlbench.plan import plan
 from vlbench.record import RunRecord, read_record
 from vlbench.report.result import warnings
@@ -29,6 +29,9 @@ def test_it_lies_where_it_belongs_and_is_as_it_was_written(record: RunRecord) ->
 
 
 def test_it_answers_the_splits_that_its_suite_asks_for(record: RunRecord) -> None:
+    if record.kind == "pretrain":
+        assert not record.scores
+        return
     asked = plan(record.method, record.task, suite=record.suite, typed={"dataset": record.dataset})
     assert set(asked.recipe.evaluate_splits) <= set(record.scores)
 
@@ -46,6 +49,10 @@ def test_all_read_the_same_files() -> None:
 
 def test_it_is_clearly_ahead_of_its_controls_or_the_suite_says_why_not(record: RunRecord) -> None:
     suite = find(SuiteCard, record.suite)
+    if (
+        suite.variants or record.kind == "pretrain"
+    ):  # compared with each other, at budgets that may be too small for more
+        return
     assert record.controls
     assert bool(warnings(record)) is (f"{record.method}/{record.task}" in suite.unclear)
 
@@ -61,3 +68,22 @@ def test_every_pair_of_the_quick_suite_has_a_result_or_the_suite_says_why_not() 
         if plan(method, task).task.form in known_forms(method)
     }
     assert able - have == {tuple(pair.split("/")) for pair, why in suite.unclear.items() if why.startswith("not run")}
+
+
+def test_what_a_result_begins_from_is_here_too(record: RunRecord) -> None:
+    start = record.recipe.start
+    assert not start.startswith("run:") or start.removeprefix("run:") in {path.stem for path in FILES}
+
+
+def test_a_study_has_every_variant_with_every_seed() -> None:
+    """What is asked of a method on a task is asked of all variants; a mean over fewer seeds would be another's."""
+    found: dict[tuple[str, str, str, bool], set[tuple[str, int]]] = {}
+    for one in map(read_record, FILES):
+        if one.recipe.variant:
+            key = (one.suite, one.method, one.task, one.kind == "finetune")
+            found.setdefault(key, set()).add((one.recipe.variant, one.seed))
+    for (name, method, task, trained), have in found.items():
+        suite = find_suite(name)
+        seeds = {seed for _, seed in have}
+        assert have == {(variant, seed) for variant in suite.variants for seed in seeds}, (name, method, task)
+        assert seeds >= set(suite.seeds) or not trained, (name, method, task)
