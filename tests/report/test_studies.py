@@ -109,6 +109,7 @@ def test_the_page_says_what_was_claimed_and_what_came_out(
     page = study_page(study(SUITE, [*records, begun]))
     assert "- The other is better." in page
     assert "1 clearly ahead" in page
+    assert "| 1 of 1 |" in page
     assert "| begun |" in page
     assert "matching 0.250" in page
     assert page == study_page(study(SUITE, [begun, *records[::-1]]))

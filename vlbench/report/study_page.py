@@ -106,21 +106,30 @@ def _heading(subject: Subject) -> str:
 
 
 def _lines(found: Study) -> list[Line]:
-    """Gather what stands beside each other; the variant all are set against has no line where others have."""
+    """Gather what stands beside each other, in the suite's order; what all are set against has no line then."""
     lines: dict[tuple[str, str], dict[Subject, Outcome]] = {}
     for subject, some in found.outcomes.items():
         for one in some:
             if one.ahead or not found.suite.against:
                 lines.setdefault((one.method, one.variant), {})[subject] = one
-    return [(method, variant, of) for (method, variant), of in sorted(lines.items())]
+    order = list(found.suite.variants)
+    names = sorted(lines, key=lambda name: (name[0], order.index(name[1])))
+    return [(method, variant, lines[method, variant]) for method, variant in names]
 
 
 def _summary_columns(found: Study) -> list[Column]:
+    tallied = [Column("clearly ahead", _tallied)] if found.suite.against else []
     return [
         Column("method", lambda line: line[0], False),
         Column("variant", lambda line: line[1], False),
         *(Column(subject.title, partial(_cell, subject)) for subject in found.outcomes),
+        *tallied,
     ]
+
+
+def _tallied(line: Line) -> str:
+    """Say on how many subjects a variant is clearly ahead."""
+    return f"{sum(one.verdict == 'ahead' for one in line[2].values())} of {len(line[2])}"
 
 
 def _cell(subject: Subject, line: Line) -> str:
