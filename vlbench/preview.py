@@ -104,9 +104,10 @@ def _missing_answers(plan: Plan, checkpoint: Checkpoint, data: Path) -> list[str
 
 def missing_words(plan: Plan, data: Path) -> list[str]:
     """List what the tokeniser needs and is not here."""
-    if plan.tokeniser in ("train", "whole-words"):
+    from vlbench.data.words import TRAINERS, pretrained_words
+
+    if plan.tokeniser in TRAINERS:
         return []
-    from vlbench.data.words import pretrained_words
 
     try:
         pretrained_words(plan.tokeniser, data)

@@ -171,6 +171,12 @@ class Store:
             client.search_experiments(max_results=1)
             return client
 
+        if (file := database(self.uri)) and not file.exists():
+            # whoever makes it may be stopped, and half of a database can neither be used nor mended
+            part = file.with_name(f".{file.name}.part")
+            part.unlink(missing_ok=True)
+            MlflowClient(tracking_uri=f"sqlite:///{part}").search_experiments(max_results=1)
+            part.replace(file)
         try:
             return reach()
         except MlflowException as error:

@@ -115,6 +115,20 @@ def test_other_cards(name: str, parts: tuple[str, ...]) -> None:
     assert card_data(name)
 
 
+def test_files_of_corpora_and_suites_are_shown(tmp_path: Path) -> None:
+    corpus = tmp_path / "birds.toml"
+    corpus.write_text(
+        'name = "birds"\nabout = "a"\nhome = "b"\nlicence = "c"\nlayout = "lines"\n'
+        '[[file]]\nname = "x.txt"\nrole = "texts"\n'
+    )
+    assert "x.txt" in card_text(str(corpus))
+    suite = tmp_path / "mine.toml"
+    suite.write_text('about = "mine"\nlike = "controlled"\n')
+    assert "mine" in card_text(str(suite))
+    with pytest.raises(Misuse, match="there is no file"):
+        card_text(str(tmp_path / "none.toml"))
+
+
 def test_an_unknown_card_is_misuse_with_the_nearest_of_all() -> None:
     with pytest.raises(Misuse, match="did you mean 'easy-vqa'"):
         card_text("easyvqa")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, cast
 
 from pydantic import BaseModel
 
 from vlbench.cards import CorpusCard, DataFile, DatasetCard, ModelCard, SuiteCard, TaskCard
-from vlbench.catalog import card_names, cards, find, known_forms
+from vlbench.catalog import card_names, cards, find, find_corpus, find_suite, known_forms
 from vlbench.report.columns import MARK
 from vlbench.report.overview import words
 from vlbench.report.published import find_costs, find_published
@@ -50,7 +51,10 @@ def _able(card: ModelCard) -> list[tuple[str, str]]:
 
 
 def find_cards(name: str) -> list[Any]:
-    """Find the cards of a name; a task and a data set may share one."""
+    """Find the cards of a name; a task and a data set may share one. The file of a corpus or a suite is one, too."""
+    if name.endswith(".toml"):
+        content = Path(name).read_text(encoding="utf-8") if Path(name).is_file() else ""
+        return [find_corpus(name) if "[[file]]" in content else find_suite(name)]
     found = [find(cast("type[ModelCard]", kind), name) for kind in _KINDS if name in card_names(kind)]
     if not found:
         every = sorted({known for kind in _KINDS for known in card_names(kind)})
