@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -162,19 +163,24 @@ def _keys(task: Task, split: str, limit: int) -> list[str]:
 def _like(plan: Plan, out: Path, *, trains: bool) -> RunRecord | None:
     """Find the newest recorded run of the same method, size, task and data set: its speed is a guess of ours."""
     wanted = (plan.model.id, plan.recipe.size, plan.task.id, plan.dataset.id)
+    for record in recorded(plan, out):
+        if trains and not record.throughput.train_samples_per_second:
+            continue  # an evaluation says nothing of the time of training
+        if (record.method, record.size, record.task, record.dataset) == wanted:
+            return record
+    return None
+
+
+def recorded(plan: Plan, out: Path) -> Iterator[RunRecord]:
+    """Yield what is recorded beside a plan's runs, then what is checked in, the newest first; no attacked runs."""
     found = [*sorted(card_folder("reports/results").rglob("*.json")), *find_records(out / plan.folder_stem)]
     for path in reversed(found):
         try:
             record = read_record(path)
         except Fault:
             continue
-        if trains and not record.throughput.train_samples_per_second:
-            continue  # an evaluation says nothing of the time of training
-        if record.recipe.adversary or record.recipe.attack:
-            continue  # slower than what is not
-        if (record.method, record.size, record.task, record.dataset) == wanted:
-            return record
-    return None
+        if not (record.recipe.adversary or record.recipe.attack):  # slower than what is not
+            yield record
 
 
 def _time(like: RunRecord | None, examples: int, asked: int, recipe: Recipe) -> str:

@@ -10,12 +10,11 @@ from vlbench.cards import CorpusCard
 from vlbench.catalog import find_corpus
 from vlbench.corpora.opening import image_folders, texts_of
 from vlbench.made import made_folder, placed, time_to_make
-from vlbench.paths import card_folder
 from vlbench.plan import Plan
-from vlbench.preview import missing_checkpoint, missing_words, size_in_words
-from vlbench.record import RunRecord, find_records, read_record
+from vlbench.preview import missing_checkpoint, missing_words, recorded, size_in_words
+from vlbench.record import RunRecord
 from vlbench.tasks.places import located
-from vlbench.types import BadData, Fault
+from vlbench.types import BadData
 from vlbench.world.layout import MANIFEST
 
 
@@ -91,12 +90,7 @@ def _missing_corpus(plan: Plan, card: CorpusCard, data: Path) -> list[str]:
 def _like(plan: Plan, out: Path) -> RunRecord | None:
     """Find the newest recorded run of the same method, stage and size: its speed is a guess of ours."""
     wanted = (plan.model.id, plan.recipe.stage, plan.recipe.size)
-    found = [*sorted(card_folder("reports/results").rglob("*.json")), *find_records(out / plan.folder_stem)]
-    for path in reversed(found):
-        try:
-            record = read_record(path)
-        except Fault:
-            continue
+    for record in recorded(plan, out):
         if record.kind == "pretrain" and (record.method, record.recipe.stage, record.size) == wanted:
             return record
     return None
