@@ -120,6 +120,12 @@ class RegionLabels(NamedTuple):
     """[I, R] attribute numbers."""
     attribute_confidence: Tensor
     """[I, R] 0 to 1."""
+    class_probabilities: Tensor | None = None
+    """[I, R, classes], the background first: how likely the detector held each class; None where that is not known."""
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> RegionLabels:
+        """Return what ``change`` makes of each part there is."""
+        return RegionLabels(*(change(part) for part in self if part is not None))
 
 
 class Image(NamedTuple):

@@ -21,17 +21,21 @@ SHARED = settings(
 )
 
 
-def some_regions(count: int, width: int, rng: np.random.Generator, labelled: bool = False) -> Regions:
+def some_regions(count: int, width: int, rng: np.random.Generator, labelled: bool = False, classes: int = 0) -> Regions:
     corners = np.sort(rng.random((count, 2, 2)), axis=1).reshape(count, 4).astype(np.float32)
     labels = None
     if labelled:
-        labels = Labels(rng.integers(0, 1600, count), rng.random(count), rng.integers(0, 400, count), rng.random(count))
+        likely = rng.dirichlet(np.ones(classes), count).astype(np.float16) if classes else None
+        sure = rng.random((2, count))
+        labels = Labels(rng.integers(0, 1600, count), sure[0], rng.integers(0, 400, count), sure[1], likely)
     return Regions(rng.normal(size=(count, width)).astype(np.float16), corners, labels)
 
 
-def write(path: Path, counts: list[int], width: int = 5, labelled: bool = False) -> dict[str, Regions]:
+def write(
+    path: Path, counts: list[int], width: int = 5, labelled: bool = False, classes: int = 0
+) -> dict[str, Regions]:
     rng = np.random.default_rng(len(counts))
-    made = {f"bild-{i}ä": some_regions(count, width, rng, labelled) for i, count in enumerate(counts)}
+    made = {f"bild-{i}ä": some_regions(count, width, rng, labelled, classes) for i, count in enumerate(counts)}
     with FeatureWriter(path, extractor="test", settings={"side": 4}) as writer:
         for key, regions in made.items():
             writer.add(key, regions, width=640, height=480)
@@ -45,9 +49,9 @@ def write_all(path: Path, images: list[tuple[str, Regions]]) -> None:
 
 
 @SHARED
-@given(counts=COUNTS, labelled=st.booleans())
-def test_round_trip(tmp_path: Path, counts: list[int], labelled: bool) -> None:
-    made = write(tmp_path / "f.h5", counts, labelled=labelled)
+@given(counts=COUNTS, labelled=st.booleans(), classes=st.sampled_from([0, 2, 7]))
+def test_round_trip(tmp_path: Path, counts: list[int], labelled: bool, classes: int) -> None:
+    made = write(tmp_path / "f.h5", counts, labelled=labelled, classes=classes)
     file = FeatureFile(tmp_path / "f.h5")
     file.verify()
     assert list(file.keys) == list(made)
@@ -60,6 +64,7 @@ def test_round_trip(tmp_path: Path, counts: list[int], labelled: bool) -> None:
         assert (found.labels is None) == (not labelled)
         if found.labels and regions.labels:
             np.testing.assert_array_equal(found.labels.objects, regions.labels.objects)
+            np.testing.assert_array_equal(found.labels.class_probabilities, regions.labels.class_probabilities)
             np.testing.assert_allclose(found.labels.attribute_confidence, regions.labels.attribute_confidence)
 
 
@@ -159,6 +164,9 @@ BOX = np.array([[0, 0, 1, 1]], dtype=np.float32)
         (Regions(np.zeros((0, 2)), BOX[:0]), "no regions"),
         (Regions(np.zeros((2, 2)), BOX), "do not fit"),
         (Regions(np.zeros((1, 2)), BOX, Labels(*[np.zeros(2)] * 4)), "labels"),
+        (Regions(np.zeros((1, 2)), BOX, Labels(*[np.zeros(1)] * 4, np.full((2, 3), 0.5))), "do not fit 1 regions"),
+        (Regions(np.zeros((1, 2)), BOX, Labels(*[np.zeros(1)] * 4, np.full((1, 3), 2.0))), "not all from 0 to 1"),
+        (Regions(np.zeros((1, 2)), BOX, Labels(*[np.zeros(1)] * 4, np.full((1, 3), 0.5))), "those before of 0"),
     ],
 )
 def test_writer_refuses_and_leaves_nothing(tmp_path: Path, regions: Regions, wrong: str) -> None:

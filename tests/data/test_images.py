@@ -12,6 +12,7 @@ from PIL import Image as Pictures
 from vlbench.data.feature_writer import FeatureWriter
 from vlbench.data.features import FeatureFile, Labels, Regions
 from vlbench.data.images import ImageStore, PixelStore, RegionStore
+from vlbench.data.opening import laid_together
 from vlbench.data.transforms import Transform
 from vlbench.types import BadData
 
@@ -22,7 +23,8 @@ def features(tmp_path: Path) -> FeatureFile:
     with FeatureWriter(tmp_path / "f.h5", extractor="test") as writer:
         for number, count in enumerate((2, 5, 1, 3)):
             boxes = np.tile(np.array([[0, 0, 1, 1]], np.float32), (count, 1))
-            labels = Labels(np.arange(count), np.ones(count), np.arange(count), np.ones(count))
+            likely = rng.dirichlet(np.ones(3), count)
+            labels = Labels(np.arange(count), np.ones(count), np.arange(count), np.ones(count), likely)
             writer.add(str(number), Regions(rng.normal(size=(count, 6)), boxes, labels))
     return FeatureFile(tmp_path / "f.h5")
 
@@ -50,6 +52,21 @@ def test_regions_with_and_without_memory_are_equal(features: FeatureFile) -> Non
     assert kept.load(["2", "0"]).mask is not None
     assert kept.load(["2", "0"]).mask.tolist() == [[True, False], [True, True]]  # type: ignore[union-attr]
     np.testing.assert_array_equal(kept.load(["3"]).values[0], features["3"].features.astype(np.float32))
+
+
+def test_stores_laid_together_keep_the_labels_that_all_have(features: FeatureFile) -> None:
+    image = RegionStore(features).load(["0", "1"])
+    assert image.labels is not None
+    other = RegionStore(features).load(["2"])
+    both = laid_together([(image, [0, 2]), (other, [1])], 3)
+    assert both.labels is not None
+    assert both.labels.objects.tolist() == [[0, 1, -1, -1, -1], [0, -1, -1, -1, -1], [0, 1, 2, 3, 4]]
+    torch.testing.assert_close(both.labels.class_probabilities, RegionStore(features).load(["0", "2", "1"]).labels[4])  # type: ignore[index]
+    fewer = image._replace(labels=image.labels._replace(class_probabilities=None))
+    both = laid_together([(fewer, [0, 2]), (other, [1])], 3)
+    assert both.labels is not None
+    assert both.labels.class_probabilities is None
+    assert laid_together([(image._replace(labels=None), [0, 2]), (other, [1])], 3).labels is None
 
 
 def test_a_batch_does_not_share_memory_with_the_store(features: FeatureFile) -> None:

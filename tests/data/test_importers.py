@@ -134,6 +134,16 @@ def test_npy_with_info(tmp_path: Path) -> None:
     assert labels is not None
     assert labels.objects.tolist() == [0, 1, 2, 3]
     assert labels.attributes.tolist() == [-1] * 4
+    assert labels.class_probabilities is None
+    likely = np.random.default_rng(0).dirichlet(np.ones(6), 4).astype(np.float32)
+    np.save(folder / "a_info.npy", np.array({**info, "objects": np.arange(4), "cls_prob": likely}))  # type: ignore[arg-type]
+    labels = import_features([folder], tmp_path / "g.h5")["a"].labels
+    assert labels is not None
+    assert labels.objects.tolist() == [0, 1, 2, 3]
+    np.testing.assert_array_equal(labels.class_probabilities, likely.astype(np.float16))
+    np.save(folder / "a_info.npy", np.array({**info, "cls_prob": likely[:, :5].ravel()[:19]}))  # type: ignore[arg-type]
+    with pytest.raises(BadData, match="'a': 19 class probabilities do not fit 4 boxes"):
+        import_features([folder], tmp_path / "h.h5")
     np.save(folder / "a_info.npy", np.array({"bbox": os.getcwd}))  # type: ignore[arg-type]
     with pytest.raises(BadData, match="getcwd, which is not data"):
         import_features([folder], tmp_path / "f.h5")
@@ -169,6 +179,27 @@ def test_lmdb(tmp_path: Path) -> None:
         change.put(b"7", pickle.dumps(values))
         change.put(b"keys", pickle.dumps([b"7"]))
     check(import_features([tmp_path / "store"], tmp_path / "f.h5"), "7", 1, 4)
+
+
+def test_probabilities_alone_name_the_objects(tmp_path: Path) -> None:
+    import lmdb
+
+    likely = np.random.default_rng(0).dirichlet(np.ones(6), 4).astype(np.float32)
+    likely[2] = [0.6, 0, 0, 0.4, 0, 0]  # the background is likeliest, yet an object is named
+    values = {"image_w": WIDTH, "image_h": HEIGHT, "num_boxes": 4, "cls_prob": text(likely)}
+    values |= {"boxes": text(boxes_of(1, 4)), "features": text(features_of(1, 4))}
+    with lmdb.open(str(tmp_path / "store")) as store, store.begin(write=True) as change:
+        change.put(b"7", pickle.dumps(values))
+        change.put(b"keys", pickle.dumps([b"7"]))
+    file = import_features([tmp_path / "store"], tmp_path / "f.h5")
+    check(file, "7", 1, 4)
+    assert file.classes == 6
+    labels = file["7"].labels
+    assert labels is not None
+    np.testing.assert_array_equal(labels.objects, likely[:, 1:].argmax(1))
+    np.testing.assert_array_equal(labels.object_confidence, likely[:, 1:].max(1))
+    assert labels.attributes.tolist() == [-1] * 4
+    np.testing.assert_array_equal(labels.class_probabilities, likely.astype(np.float16))
 
 
 def test_pickles_run_no_code(tmp_path: Path) -> None:

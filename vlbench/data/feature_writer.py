@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from vlbench.data.features import BOXES, FORMAT, LABELS, VERSION, Regions
+from vlbench.data.features import BOXES, FORMAT, LABELS, PROBABILITIES, VERSION, Regions
 from vlbench.paths import make_folder, replacing
 from vlbench.types import BadData, Fault
 
@@ -75,13 +75,15 @@ class FeatureWriter:
         self._first = array("q", [0])
         self._sizes = array("i")
         self._labelled = False
+        self._classes: int | None = None
         self._hash, self._sums = hashlib.sha256(), np.zeros(4)
         self._open = ExitStack()
 
     def __enter__(self) -> FeatureWriter:
         try:
             folder = make_folder(self.path.parent)
-            kinds = {"features": np.float16, "boxes": np.float32, **{name: kind for name, (kind, _) in LABELS.items()}}
+            kinds = {name: kind for name, (kind, _) in LABELS.items()}
+            kinds |= {"features": np.float16, "boxes": np.float32, PROBABILITIES: np.float16}
             for name, kind in kinds.items():
                 file = self._open.enter_context(tempfile.TemporaryFile(dir=folder))
                 self._columns[name] = _Column(file, kind)
@@ -111,6 +113,8 @@ class FeatureWriter:
             for name, (kind, empty) in LABELS.items():
                 values = getattr(regions.labels, name) if regions.labels else np.full(len(boxes), empty)
                 self._columns[name].add(np.asarray(values, dtype=kind))
+            if regions.labels and regions.labels.class_probabilities is not None:
+                self._columns[PROBABILITIES].add(np.asarray(regions.labels.class_probabilities, dtype=np.float16))
         except OSError as error:
             raise self._no_room(error) from error
 
@@ -132,9 +136,22 @@ class FeatureWriter:
             raise BadData(f"image '{key}': a feature is not finite, or too large for float16")
         if not (np.isfinite(boxes).all() and boxes.min() >= 0 and boxes.max() <= 1):
             raise BadData(f"image '{key}': its boxes are not fractions from 0 to 1")
-        if regions.labels and any(np.shape(column) != (count,) for column in regions.labels):
+        if regions.labels and any(np.shape(column) != (count,) for column in regions.labels[: len(LABELS)]):
             raise BadData(f"image '{key}': its labels are not one for each of {count} regions")
+        self._check_classes(key, count, None if regions.labels is None else regions.labels.class_probabilities)
         return features, boxes
+
+    def _check_classes(self, key: str, count: int, likely: NDArray[Any] | None) -> None:
+        """Refuse probabilities that are none, and those of some images only or of other classes."""
+        if likely is not None and (likely.ndim != 2 or len(likely) != count or not likely.size):
+            raise BadData(f"image '{key}': class probabilities {likely.shape} do not fit {count} regions")
+        rounded = 1.001  # a softmax's largest may be
+        if likely is not None and not (np.isfinite(likely).all() and 0 <= likely.min() <= likely.max() <= rounded):
+            raise BadData(f"image '{key}': its class probabilities are not all from 0 to 1")
+        classes = 0 if likely is None else int(likely.shape[1])
+        self._classes = classes if self._classes is None else self._classes
+        if classes != self._classes:
+            raise BadData(f"image '{key}' has probabilities of {classes} classes, those before of {self._classes}")
 
     def _taken(self, block: NDArray[Any] | None) -> None:
         """Take written features into the hash and the statistics of all."""
@@ -156,7 +173,8 @@ class FeatureWriter:
             column.flush()
         self._make_sure_of_room()
         with replacing(self.path) as part, h5py.File(part, "w") as file:
-            for name in ("boxes", *LABELS) if self._labelled else ("boxes",):
+            labels = (*LABELS, PROBABILITIES) if self._classes else LABELS
+            for name in ("boxes", *labels) if self._labelled else ("boxes",):
                 for block in self._copied(file, name):
                     self._hash.update(block.data)
             for name, values in self._small().items():

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,6 +37,8 @@ LABELS: dict[str, tuple[Any, float]] = {
     "attribute_confidence": (np.float32, 0.0),
 }
 """The four columns of labels: type, and what stands where the detector said nothing."""
+PROBABILITIES = "class_probabilities"
+"""A fifth column, float16, where a release has it: nearly as large as the features, so it is never made up."""
 
 
 class Labels(NamedTuple):
@@ -46,6 +48,16 @@ class Labels(NamedTuple):
     object_confidence: NDArray[Any]
     attributes: NDArray[Any]
     attribute_confidence: NDArray[Any]
+    class_probabilities: NDArray[Any] | None = None
+    """[R, classes] float16, the background first: how likely the detector held each class; None where not kept."""
+
+    def columns(self) -> tuple[NDArray[Any], ...]:
+        """Return those there are, in the order of the file."""
+        return tuple(column for column in self if column is not None)
+
+    def map(self, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Labels:
+        """Return what ``change`` makes of each column there is."""
+        return Labels(*map(change, self.columns()))
 
 
 class Regions(NamedTuple):
@@ -115,7 +127,10 @@ class FeatureFile:
         self.boxes = self._mapped(file["boxes"], np.float32)
         self.labels = None
         if "objects" in file:
-            self.labels = Labels(*(self._mapped(file[name], kind) for name, (kind, _) in LABELS.items()))
+            kinds = {name: kind for name, (kind, _) in LABELS.items()}
+            if PROBABILITIES in file:
+                kinds[PROBABILITIES] = np.float16
+            self.labels = Labels(**{name: self._mapped(file[name], kind) for name, kind in kinds.items()})
         if len(self.keys) != int(about["count"]):
             raise self._bad(f"it holds {len(self.keys)} images but was written with {about['count']}")
 
@@ -130,7 +145,7 @@ class FeatureFile:
 
     def _check(self) -> None:
         count, total = len(self.keys), len(self.features)
-        columns = (self.boxes, *(self.labels or ()))
+        columns = (self.boxes, *(self.labels.columns() if self.labels else ()))
         if self.features.shape != (total, self.feature_dim) or any(len(column) != total for column in columns):
             raise self._bad(f"its arrays do not have {total} rows each")
         if self.boxes.shape != (total, 4) or not len(self.rows) == len(self.width) == len(self.height) == count:
@@ -142,13 +157,19 @@ class FeatureFile:
         if not (np.isfinite(self.features[rows]).all() and np.isfinite(self.boxes[rows]).all()):
             raise self._bad("some of its values are not finite")
 
+    @property
+    def classes(self) -> int:
+        """How many classes it has probabilities of, the background among them; 0 where it has none."""
+        likely = self.labels.class_probabilities if self.labels else None
+        return 0 if likely is None else int(likely.shape[1])
+
     def verify(self) -> None:
         """Read the whole file and compare it with its checksum; opening looks at a sample only."""
         found = hashlib.sha256()
         step = max(1, _BLOCK // (2 * self.feature_dim))
         for start in range(0, len(self.features), step):
             found.update(self.features[start : start + step].data)
-        columns = (self.boxes, *(self.labels or ()), self.width, self.height, self.first)
+        columns = (self.boxes, *(self.labels.columns() if self.labels else ()), self.width, self.height, self.first)
         for column in columns:
             found.update(column.data)
         found.update("\n".join(self.keys).encode())
@@ -169,7 +190,7 @@ class FeatureFile:
         if key not in self.rows:
             raise self.missing([key]) or KeyError(key)
         part = slice(*self.first[self.rows[key] : self.rows[key] + 2])
-        labels = Labels(*(column[part] for column in self.labels)) if self.labels else None
+        labels = self.labels.map(lambda column: column[part]) if self.labels else None
         return Regions(self.features[part], self.boxes[part], labels)
 
     def missing(self, keys: Sequence[str]) -> BadData | None:
@@ -195,9 +216,10 @@ class FeatureFile:
         mask = place < count[:, None]
         index = np.where(mask, start[:, None] + place, start[:, None])
         features, boxes = self.features[index], self.boxes[index]
-        labels = Labels(*(column[index] for column in self.labels)) if self.labels else None
+        labels = self.labels.map(lambda column: column[index]) if self.labels else None
         if not mask.all():
             features[~mask], boxes[~mask] = 0, 0
-            for column, (_, empty) in zip(labels or (), LABELS.values(), strict=False):
-                column[~mask] = empty
+            empty = (*(empty for _, empty in LABELS.values()), 0.0)
+            for column, nothing in zip(labels.columns() if labels else (), empty, strict=False):
+                column[~mask] = nothing
         return Gathered(features, boxes, mask, labels)

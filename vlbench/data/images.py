@@ -57,7 +57,7 @@ class RegionStore:
         self.file, self.most, self.memory = file, most, memory
         self.feature_dim, self.sha256 = file.feature_dim, file.sha256
         self._count = torch.from_numpy(np.minimum(np.diff(file.first), most))
-        padded = len(file) * int(self._count.max()) * file.feature_dim * 2
+        padded = len(file) * int(self._count.max()) * (file.feature_dim + file.classes) * 2
         self._kept = _tensors(file.gather(file.keys, most)) if padded <= memory else None
 
     def __reduce__(self) -> tuple[type[RegionStore], tuple[FeatureFile, int, int]]:
@@ -87,7 +87,7 @@ class RegionStore:
         whole = self._kept
         assert whole.boxes is not None  # _tensors sets both
         assert whole.mask is not None
-        labels = RegionLabels(*map(pick, whole.labels)) if whole.labels else None
+        labels = whole.labels.map(pick) if whole.labels else None
         return Image(pick(whole.values).float(), pick(whole.boxes), pick(whole.mask), labels)
 
 
@@ -95,8 +95,8 @@ def _tensors(found: Gathered) -> Image:
     """Hand over arrays as tensors, without copying; class numbers as torch wants them."""
     labels = None
     if found.labels:
-        objects, sure, attributes, certain = map(torch.from_numpy, found.labels)
-        labels = RegionLabels(objects.long(), sure, attributes.long(), certain)
+        objects, sure, attributes, certain, *likely = map(torch.from_numpy, found.labels.columns())
+        labels = RegionLabels(objects.long(), sure, attributes.long(), certain, *likely)
     values, boxes, mask = map(torch.from_numpy, found[:3])
     return Image(values, boxes, mask, labels)
 

@@ -42,6 +42,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "object_confidence": ("objects_conf", "obj_conf"),
     "attributes": ("attrs_id", "attr_id", "attributes"),
     "attribute_confidence": ("attrs_conf", "attr_conf"),
+    "class_probabilities": ("cls_prob",),
 }
 """What releases call the same thing."""
 _OVER = 0.02  # detectors put boxes slightly beyond the edge; more means a wrong width or height
@@ -133,15 +134,27 @@ def _regions(values: Mapping[str, Any]) -> tuple[Regions, int, int]:
 
 def _labels(values: Mapping[str, Any], count: int) -> Labels | None:
     objects, attributes = _value(values, "objects"), _value(values, "attributes")
+    likely, said = _probabilities(values, count), _value(values, "object_confidence")
+    if likely is not None and objects is None:  # ViLBERT's release says nothing more; class 0 is the background
+        objects, said = likely[:, 1:].argmax(1), likely[:, 1:].max(1)
     if objects is None and attributes is None:
         return None
     columns = []
-    for numbers, what in ((objects, "object_confidence"), (attributes, "attribute_confidence")):
-        sure = _value(values, what)
+    for numbers, sure in ((objects, said), (attributes, _value(values, "attribute_confidence"))):
         columns.append(np.full(count, -1) if numbers is None else _array(numbers, np.int64))
         known = np.full(count, 0.0 if numbers is None else 1.0)  # a class without confidence is sure
         columns.append(known if sure is None else _array(sure, np.float32))
-    return Labels(*columns)
+    return Labels(*columns, likely)
+
+
+def _probabilities(values: Mapping[str, Any], count: int) -> NDArray[Any] | None:
+    """Return [count, classes], the background first, where a release has them (ViLBERT, VOLTA)."""
+    if (found := _value(values, "class_probabilities")) is None:
+        return None
+    likely = _array(found, np.float32)
+    if not likely.size or likely.size % count or likely.size // count < 2:
+        raise BadData(f"{likely.size} class probabilities do not fit {count} boxes")
+    return likely.reshape(count, -1)
 
 
 def _array(value: Any, kind: Any) -> NDArray[Any]:

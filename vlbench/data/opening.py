@@ -139,8 +139,12 @@ def laid_together(loaded: Sequence[tuple[Image, list[int]]], count: int) -> Imag
 
     images = [image for image, _ in loaded]
     labels = None
-    if all(image.labels is not None for image in images):
-        columns = zip(*(image.labels for image in images if image.labels is not None), strict=True)
+    found = [image.labels for image in images if image.labels is not None]
+    if len(found) == len(images):
+        # probabilities are kept where all stores have them, of the same classes
+        known = len({labels.class_probabilities.shape[2] for labels in found if labels.class_probabilities is not None})
+        whole = known == 1 and all(labels.class_probabilities is not None for labels in found)
+        columns = zip(*(labels if whole else labels[:4] for labels in found), strict=True)
         labels = RegionLabels(*(lay(c, 0.0 if c[0].is_floating_point() else -1) for c in columns))
     return Image(
         lay([image.values for image in images], 0.0),

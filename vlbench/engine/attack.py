@@ -119,7 +119,7 @@ def apart(batch: Batch) -> Batch:
             values=image.values[shown],
             rows=image_rows if texts > 1 else None,
             **{name: _held(getattr(image, name), shown) for name in ("boxes", "mask", "ids", "codes")},
-            labels=None if image.labels is None else type(image.labels)(*(part[shown] for part in image.labels)),
+            labels=None if image.labels is None else image.labels.map(lambda part: part[shown]),
         ),
         text=text._replace(
             tokens=text.tokens[said],

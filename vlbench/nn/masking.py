@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vlbench.nn.embed import per_pair
-from vlbench.types import Image, RegionLabels, Text
+from vlbench.types import Image, Text
 
 IGNORED = -1
 """A label that no loss counts."""
@@ -185,7 +185,7 @@ def one_each(image: Image, text: Text) -> tuple[Image, Text]:
     rows = image.rows
     labels = image.labels
     if labels is not None:
-        labels = RegionLabels(*(per_pair(part, rows) for part in labels))
+        labels = labels.map(lambda part: per_pair(part, rows))
     boxes = None if image.boxes is None else per_pair(image.boxes, rows)
     mask = None if image.mask is None else per_pair(image.mask, rows)
     segments = None if text.segments is None else per_pair(text.segments, text.rows)

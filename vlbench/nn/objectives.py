@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vlbench.nn.masking import IGNORED
-from vlbench.types import RegionLabels
+from vlbench.types import BadData, RegionLabels
 
 _listeners: list[list[Tensor]] = []
 
@@ -84,10 +84,18 @@ def region_distribution_loss(logits: Tensor, distribution: Tensor, chosen: Tenso
 
 
 def class_distribution(labels: RegionLabels, classes: int) -> Tensor:
-    """Spread a detector's labels over its classes, class 0 the background: [P, R] -> [P, R, classes].
+    """Say how likely a detector held each class, class 0 the background: [P, R, classes].
 
-    The object it named has its confidence, all others an even share of the rest; labels of -1 (nothing said) give any.
+    That is what it said itself where the features' file holds it. Where it named one object only, that has its
+    confidence, all others an even share of the rest; labels of -1 (nothing said) give any. BadData for other classes.
     """
+    if (likely := labels.class_probabilities) is not None:
+        if likely.shape[-1] != classes:
+            raise BadData(
+                f"the region features have probabilities of {likely.shape[-1]} classes, the model tells {classes} apart",
+                "a corpus's card says in 'objects' how many the detector knows, the background not among them",
+            )
+        return likely.float()
     sure = labels.object_confidence.clamp(0, 1)[..., None]
     rest = ((1 - sure) / (classes - 1)).expand(*sure.shape[:-1], classes)
     return rest.scatter(-1, labels.objects.clamp(min=0)[..., None] + 1, sure)
