@@ -123,9 +123,13 @@ class RegionLabels(NamedTuple):
     class_probabilities: Tensor | None = None
     """[I, R, classes], the background first: how likely the detector held each class; None where that is not known."""
 
+    def parts(self) -> tuple[Tensor, ...]:
+        """Return those there are."""
+        return tuple(part for part in self if part is not None)
+
     def map(self, change: Callable[[Tensor], Tensor]) -> RegionLabels:
         """Return what ``change`` makes of each part there is."""
-        return RegionLabels(*(change(part) for part in self if part is not None))
+        return RegionLabels(*map(change, self.parts()))
 
 
 class Image(NamedTuple):

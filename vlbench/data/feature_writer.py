@@ -136,7 +136,7 @@ class FeatureWriter:
             raise BadData(f"image '{key}': a feature is not finite, or too large for float16")
         if not (np.isfinite(boxes).all() and boxes.min() >= 0 and boxes.max() <= 1):
             raise BadData(f"image '{key}': its boxes are not fractions from 0 to 1")
-        if regions.labels and any(np.shape(column) != (count,) for column in regions.labels[: len(LABELS)]):
+        if regions.labels and any(np.shape(getattr(regions.labels, name)) != (count,) for name in LABELS):
             raise BadData(f"image '{key}': its labels are not one for each of {count} regions")
         self._check_classes(key, count, None if regions.labels is None else regions.labels.class_probabilities)
         return features, boxes

@@ -139,12 +139,14 @@ def _labels(values: Mapping[str, Any], count: int) -> Labels | None:
         objects, said = likely[:, 1:].argmax(1), likely[:, 1:].max(1)
     if objects is None and attributes is None:
         return None
-    columns = []
-    for numbers, sure in ((objects, said), (attributes, _value(values, "attribute_confidence"))):
-        columns.append(np.full(count, -1) if numbers is None else _array(numbers, np.int64))
-        known = np.full(count, 0.0 if numbers is None else 1.0)  # a class without confidence is sure
-        columns.append(known if sure is None else _array(sure, np.float32))
-    return Labels(*columns, likely)
+    marked = _value(values, "attribute_confidence")
+    return Labels(*_named(objects, said, count), *_named(attributes, marked, count), likely)
+
+
+def _named(numbers: Any, sure: Any, count: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return what each region was called, and how surely: a class without confidence is sure."""
+    known = np.full(count, 0.0 if numbers is None else 1.0) if sure is None else _array(sure, np.float32)
+    return np.full(count, -1) if numbers is None else _array(numbers, np.int64), known
 
 
 def _probabilities(values: Mapping[str, Any], count: int) -> NDArray[Any] | None:

@@ -141,11 +141,10 @@ def laid_together(loaded: Sequence[tuple[Image, list[int]]], count: int) -> Imag
     labels = None
     found = [image.labels for image in images if image.labels is not None]
     if len(found) == len(images):
-        # probabilities are kept where all stores have them, of the same classes
-        known = len({labels.class_probabilities.shape[2] for labels in found if labels.class_probabilities is not None})
-        whole = known == 1 and all(labels.class_probabilities is not None for labels in found)
-        columns = zip(*(labels if whole else labels[:4] for labels in found), strict=True)
-        labels = RegionLabels(*(lay(c, 0.0 if c[0].is_floating_point() else -1) for c in columns))
+        # the shortest ends it: probabilities are kept where all stores have them, and of the same classes
+        columns = zip(*(each.parts() for each in found), strict=False)
+        alike = [parts for parts in columns if len({part.shape[2:] for part in parts}) == 1]
+        labels = RegionLabels(*(lay(parts, 0.0 if parts[0].is_floating_point() else -1) for parts in alike))
     return Image(
         lay([image.values for image in images], 0.0),
         lay([image.boxes for image in images], 0.0),

@@ -104,9 +104,7 @@ def _objectives(
     assert isinstance(model, LXMERT)
     inputs = case.inputs
     labels = RegionLabels(inputs["obj_labels"], inputs["obj_conf"], inputs["attr_labels"], inputs["attr_conf"])
-    labels = RegionLabels(
-        *(part.where(part >= 0, IGNORED) if not part.is_floating_point() else part for part in labels)
-    )
+    labels = labels.map(lambda part: part if part.is_floating_point() else part.where(part >= 0, IGNORED))
     targets = Targets(words, inputs["feat_target"], inputs["feat_mask"], labels, inputs["matched_label"], answers)
     states = model.encode(_image(inputs, masked=masked), _text(inputs))
     regions = model.region_head(states.image)

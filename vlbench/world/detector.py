@@ -67,7 +67,7 @@ class Detector:
             np.where(nothing, 0, marked / 256).astype(np.float32),
         )
         order = np.argsort(-np.where(nothing, 0, sure), kind="stable")
-        labels = Labels(*(column[order] for column in labels))
+        labels = labels.map(lambda column: column[order])
         return Regions(features[order].astype(np.float16), (boxes[order] / side).astype(np.float32), labels)
 
     def _seen(self, scene: Scene, side: int, chance: np.random.RandomState) -> list[Sighting]:
