@@ -153,6 +153,37 @@ def test_a_dry_run_says_what_would_be_done(command: Command, made: Path, tmp_pat
     assert [one["missing"] for one in plans] == [[]] * 5
 
 
+def test_a_dry_run_is_written_for_people(command: Command, made: Path, tmp_path: Path) -> None:
+    typed = ("--data", made, "--set", "corpora=world,world-web*2", "--out", tmp_path / "none", "--dry-run")
+    done = command("pretrain", "beit3", "--stage", "masked", *typed)
+    assert done.code == 0, done.err
+    lines = dict(line.strip().split("  ", 1) for line in done.out.splitlines() if line.strip())
+    assert lines["corpora"] == "world, world-web*2"
+    assert lines["losses"] == "text_words, image_codes, pair_words, pair_codes"
+    steps, epochs = (int(lines[name].replace(",", "")) for name in ("steps", "epochs"))
+    examples, batch = (int(lines[name].replace(",", "")) for name in ("examples", "batch"))
+    assert steps == epochs * -(-examples // batch) > 0
+    assert lines["without"] == "the stages before it (image-tokeniser), as --stage leaves them out"
+    done = command("pretrain", "lxmert", "--data", made, "--set", "steps=7", "--dry-run")
+    names = [line.split()[0] for line in done.out.splitlines() if line.strip()]
+    assert "stage" not in names
+    assert "steps  7" in done.out
+
+
+def test_a_dry_run_of_runs_tells_of_the_pre_training_before_them(command: Command, made: Path) -> None:
+    typed = ("--data", made, "--suite", "controlled", "--seed", "0,1", "--dry-run")
+    done = command("run", "beit3", "gqa", *typed, "--json")
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    assert [one["stage"] for one in found["before"]] == ["image-tokeniser", "masked"]  # once for both seeds
+    assert [one["start"] for one in found["before"]] == ["scratch", "the stage image-tokeniser"]
+    assert len(found["plans"]) == 4
+    shown = command("run", "beit3", "gqa", *typed).out
+    assert shown.index("image-tokeniser") < shown.index("BEiT-3 on gqa")
+    scratch = command("run", "beit3", "gqa", *typed, "--json", "--set", "variant=scratch")
+    assert json.loads(scratch.out)["before"] == []
+
+
 def test_runs_from_scratch_can_read_as_those_from_pre_training_do(command: Command, made: Path) -> None:
     """Captions ask nothing: a vocabulary of them alone would cut questions and answers into letters."""
     (begun,) = runs(command("pretrain", "coca", "--data", made, "--set", "corpora=world", *FEW))
@@ -167,7 +198,7 @@ def test_runs_from_scratch_can_read_as_those_from_pre_training_do(command: Comma
 
 def test_a_dry_run_names_what_is_missing_of_the_papers_corpora(command: Command, tmp_path: Path) -> None:
     done = command("pretrain", "all", "--suite", "paper", "--dry-run", "--json", "--data", tmp_path)
-    assert done.code == 0, done.err
+    assert done.code == 3, done.err
     plans = {(one["method"], one["stage"]): one for one in json.loads(done.out)["plans"]}
     assert len(plans) == sum(len(find(ModelCard, name).stages()) for name in METHODS)
     texts, regions = (" ".join(plans[name]["missing"]) for name in (("vlmo", "text"), ("lxmert", "")))

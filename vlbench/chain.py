@@ -51,6 +51,14 @@ class Chain(NamedTuple):
                     f"say one: {f'--stage {stage} ' if stage else ''}--set epochs=4",
                 )
 
+    def preview(self, command: Several) -> list[dict[str, Any]]:
+        """Say what would be done, stage by stage."""
+        from vlbench.stage_preview import preview_stage
+
+        before = ["", *self.stages]
+        plans = [self.plan(place, command.suite) for place in range(len(self.stages))]
+        return [preview_stage(one, command.data, command.out, name) for one, name in zip(plans, before, strict=False)]
+
     def carry_out(
         self, command: Several, shown: Callable[[Any], None] = lambda made: None, *, before: bool = False
     ) -> list[Any]:
@@ -68,6 +76,16 @@ class Chain(NamedTuple):
                 made.append(pretrain(planned, options))
             shown(made[-1])
         return made
+
+
+def show_stages(found: Sequence[Mapping[str, Any]], command: Several) -> None:
+    """Print what would be done by stages."""
+    from vlbench.stage_preview import shown
+
+    for stage in found:
+        for key, line in shown(stage):
+            command.console.print(f"{key:>14}  {line}", highlight=False, markup=False, soft_wrap=True)
+        command.console.print()
 
 
 def announce(planned: Plan, command: Several) -> None:
@@ -136,20 +154,9 @@ class Chains(Several):
 
     def preview(self) -> int:
         """Say what would be done, stage by stage; change nothing."""
-        from vlbench.stage_preview import preview_stage
-
-        found = []
-        for chain in self.chains:
-            for place in range(len(chain.stages)):
-                before = chain.stages[place - 1] if place else ""
-                found.append(preview_stage(chain.plan(place, self.suite), self.data, self.out, before))
+        found = [stage for chain in self.chains for stage in chain.preview(self)]
         if self.as_json and is_first():
             print(json.dumps({"plans": found}, indent=1))
         else:
-            for one in found:
-                for key, value in one.items():
-                    lines = (value or ["nothing"]) if key == "missing" else [value]
-                    for line in lines:
-                        self.console.print(f"{key:>10}  {line}", highlight=False, markup=False, soft_wrap=True)
-                self.console.print()
-        return 0
+            show_stages(found, self)
+        return 3 if any(stage["missing"] for stage in found) else 0

@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from vlbench.cards import VARIANT, ModelCard, TaskCard
 from vlbench.catalog import card_names
-from vlbench.chain import Chain
+from vlbench.chain import Chain, show_stages
 from vlbench.plan import (
     PRETRAINED,
     Impossible,
@@ -237,10 +237,12 @@ class Matrix(Several):
         from vlbench.preview import preview
 
         self._leave_out()
+        first = self._preview_stages()
         plans = [preview(planned, self.data, self.out) for planned in self.plans]
         if self.as_json:
-            print(json.dumps({"plans": plans}, indent=1))
+            print(json.dumps({"before": first, "plans": plans}, indent=1))
         else:
+            show_stages(first, self)
             for one in plans:
                 for key, value in one.items():
                     lines = (value or ["nothing"]) if key == "missing" else [value]
@@ -249,4 +251,12 @@ class Matrix(Several):
                         head = "" if number else key
                         self.console.print(f"{head:>14}  {shown}", highlight=False, markup=False, soft_wrap=True)
                 self.console.print()
-        return 3 if any(one["missing"] for one in plans) else 0
+        return 3 if any(one["missing"] for one in [*first, *plans]) else 0
+
+    def _preview_stages(self) -> list[dict[str, Any]]:
+        """Say which stages of pre-training come before the runs, each once however many runs begin from it."""
+        chains = [Chain.of_run(planned, self.typed) for planned in self.plans if planned.recipe.start == PRETRAINED]
+        found: list[dict[str, Any]] = []
+        for chain in chains:
+            found += [stage for stage in chain.preview(self) if stage not in found]
+        return found

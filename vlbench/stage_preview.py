@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from vlbench.made import made_folder, placed, time_to_make
 from vlbench.plan import Plan
 from vlbench.preview import missing_checkpoint, missing_words, recorded, size_in_words
 from vlbench.record import RunRecord
+from vlbench.report.overview import words
 from vlbench.tasks.places import located
 from vlbench.types import BadData
 from vlbench.world.layout import MANIFEST
@@ -26,6 +28,8 @@ def preview_stage(plan: Plan, data: Path, out: Path, before: str = "") -> dict[s
     recipe = plan.recipe
     cards = [find_corpus(name.partition("*")[0], data) for name in recipe.corpora]
     times = [int(name.partition("*")[2] or 1) for name in recipe.corpora]
+    stages = plan.model.stages()
+    skipped = stages[: stages.index(recipe.stage)] if recipe.start == "scratch" and not before else []
     missing = [line for card in cards for line in _missing_corpus(plan, card, data)]
     if not any(card.made for card in cards):
         missing += missing_words(plan, data)
@@ -45,7 +49,9 @@ def preview_stage(plan: Plan, data: Path, out: Path, before: str = "") -> dict[s
         "stage": recipe.stage,
         "seed": recipe.seed,
         **{key: values[key] for key in keys},
+        "steps": steps,
         "start": f"the stage {before}" if before else recipe.start,
+        **({"without": f"the stages before it ({', '.join(skipped)}), as --stage leaves them out"} if skipped else {}),
         "examples": f"{examples:,}" if examples else "counted when the corpora are opened",
         "time": _time(like, steps * recipe.batch),
         "memory": size_in_words(like.throughput.peak_memory_bytes if like else None),
@@ -53,6 +59,21 @@ def preview_stage(plan: Plan, data: Path, out: Path, before: str = "") -> dict[s
         **({"first": ", ".join(unmade)} if unmade else {}),
         "missing": [*dict.fromkeys([*missing, *missing_checkpoint(plan, data, out)])],
     }
+
+
+def shown(stage: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Write what ``preview_stage`` says for people: a name and a text a line, what is not said left out."""
+    left_out = {"epochs"} if not stage["epochs"] else set()
+    left_out |= {"steps"} if not stage["steps"] else set()
+    lines: list[tuple[str, str]] = []
+    for key, value in stage.items():
+        if isinstance(value, Mapping):
+            lines.append((key, ", ".join(name if w == 1 else f"{name} x {words(w)}" for name, w in value.items())))
+        elif key == "missing":
+            lines += [(key, line) for line in value or ["nothing"]]
+        elif key not in left_out and value != "":
+            lines.append((key, f"{value:,}" if isinstance(value, int) else words(value)))
+    return lines
 
 
 def _is_made(size: str, data: Path) -> bool:

@@ -173,7 +173,7 @@ def test_hidden_regions_are_zeroed_or_kept_and_asked_for_a_distribution() -> Non
     torch.testing.assert_close(spread[0, :2], torch.tensor([[0.075, 0.7, *[0.075] * 3], [0, 0, 0, 0, 1.0]]))
     known = torch.rand(1, 3, 5).softmax(-1)
     assert class_distribution(labels._replace(class_probabilities=known.half()), 5).equal(known.half().float())
-    with pytest.raises(BadData, match="of 5 classes, the model tells 6 apart"):
+    with pytest.raises(BadData, match="of 5 classes, the model knows 6"):
         class_distribution(labels._replace(class_probabilities=known), 6)
     loss = region_distribution_loss(spread.clamp(min=1e-30).log(), spread, torch.tensor([[True, True, False]]))
     assert float(loss) == pytest.approx(0, abs=1e-6)  # where the target is 0, 0 log 0 = 0

@@ -182,6 +182,8 @@ def read_words(path: Path) -> Words:
 
 _ELSEWHERE = {"beit3": "https://github.com/addf400/files/releases/download/beit3/beit3.spm"}
 """Vocabularies that are not published on the Hugging Face hub."""
+_OWNERS = {"bert-": "google-bert/", "roberta-": "FacebookAI/"}
+"""Whose they are there, of those that are known by a bare name."""
 
 
 def pretrained_words(name: str, folder: Path) -> Words:
@@ -207,10 +209,16 @@ def pretrained_words(name: str, folder: Path) -> Words:
         found = AutoTokenizer.from_pretrained(source, local_files_only=True)
         return Words(found.backend_tokenizer.to_str(), source)
     except (OSError, ValueError, AttributeError, ImportError, KeyError):
-        owner = "google-bert/" if name.startswith("bert-") else ""
+        here = f"put vocab.txt or tokenizer.json into {place}/"
+        if "/" not in name and not name.startswith(tuple(_OWNERS)):
+            raise Fault(
+                f"there is no vocabulary '{name}' on this machine",
+                f"{here}; or learn one here: --set tokeniser={' or '.join(TRAINERS)}",
+            ) from None
+        owner = next((owner for start, owner in _OWNERS.items() if name.startswith(start)), "")
         raise Fault(
             f"the vocabulary of '{name}' is not on this machine",
-            f"put vocab.txt or tokenizer.json into {place}/; published at https://huggingface.co/{owner}{name}",
+            f"{here}; published at https://huggingface.co/{owner}{name}",
         ) from None
 
 

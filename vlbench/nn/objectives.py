@@ -92,7 +92,7 @@ def class_distribution(labels: RegionLabels, classes: int) -> Tensor:
     if (likely := labels.class_probabilities) is not None:
         if likely.shape[-1] != classes:
             raise BadData(
-                f"the region features have probabilities of {likely.shape[-1]} classes, the model {classes}",
+                f"the region features have probabilities of {likely.shape[-1]} classes, the model knows {classes}",
                 "a corpus's card says in 'objects' how many the detector knows, the background not among them",
             )
         return likely.float()

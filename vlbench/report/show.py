@@ -10,7 +10,7 @@ from typing import Any, cast
 from pydantic import BaseModel
 
 from vlbench.cards import CorpusCard, DataFile, DatasetCard, ModelCard, SuiteCard, TaskCard
-from vlbench.catalog import card_names, cards, find, find_corpus, find_suite, known_forms
+from vlbench.catalog import card_names, cards, find, find_corpus, find_suite, known_forms, lineage
 from vlbench.report.columns import MARK
 from vlbench.report.overview import words
 from vlbench.report.published import find_costs, find_published
@@ -154,7 +154,10 @@ def _checkpoints(card: ModelCard) -> list[tuple[str, str]]:
 
 
 def _settings(values: dict[str, Any]) -> str:
-    return ", ".join(f"{key} {words(value)}" for key, value in values.items())
+    return ", ".join(
+        f"{key} ({_settings(value)})" if isinstance(value, dict) else f"{key} {words(value)}"
+        for key, value in values.items()
+    )
 
 
 def _flat(values: dict[str, Any]) -> list[tuple[str, object]]:
@@ -235,17 +238,42 @@ def _file(file: DataFile) -> str:
 
 
 def _suite(card: SuiteCard) -> str:
-    groups = [("all", card.all), *card.tasks.items(), *card.methods.items(), *card.pairs.items()]
+    line = lineage(card)
+    of_all = [("all", suite.all) for suite in line]
+    kinds = [*(suite.tasks for suite in line), *(suite.methods for suite in line), *(suite.pairs for suite in line)]
+    groups = of_all + [one for kind in kinds for one in kind.items()]
+    datasets = {task: name for suite in line for task, name in suite.datasets.items()}
+    asked = [(task, name) for task, name in datasets.items() if task in (card.all_tasks or datasets)]
+    stages = [(name, values) for suite in line for name, values in suite.pretrain.items()]
+    runs = [
+        ("methods", ", ".join(card.all_methods) or "all"),
+        ("tasks", ", ".join(card.all_tasks) or "all"),
+        ("seeds", words(card.seeds) if card.seeds else ""),
+        ("like", card.like),
+    ]
     return "\n".join(
         [
             *_heading("suite", card, card.id, card.about),
+            *_pairs("runs", runs),
             *_pairs("expect", [("-", card.expect)]),
-            *_pairs("data sets", card.datasets.items()),
-            *_pairs("variants", [(name, one.about) for name, one in card.variants.items()]),
+            *_pairs("to find out", [("-", one) for one in card.claims]),
+            *_pairs("found in the runs that are checked in", [("-", one) for one in card.found]),
+            *_pairs("data sets", asked),
+            *_pairs("variants", [(name, _variant(card, name)) for name in card.variants]),
             *_pairs("not clearly ahead of their best control", card.unclear.items()),
-            *_pairs("settings (later wins)", [(name, _settings(values)) for name, values in groups]),
+            *_pairs("settings of runs (later wins)", [(name, _settings(values)) for name, values in groups]),
+            *_pairs("settings of pre-training (later wins)", [(name, _settings(values)) for name, values in stages]),
         ]
     )
+
+
+def _variant(card: SuiteCard, name: str) -> str:
+    """Say what a variant is, and which values of its runs and of their pre-training are other."""
+    one = card.variants[name]
+    values = {"runs": one.run, "pre-training": one.pretrain}
+    other = [f"{which}: {_settings(changed)}" for which, changed in values.items() if changed]
+    against = ["the others are set against it"] if name == card.against else []
+    return "; ".join([one.about, *against, *other])
 
 
 _KINDS: dict[type[Any], str] = {
