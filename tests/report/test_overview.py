@@ -106,13 +106,13 @@ def test_a_method_card_tells_what_one_needs_to_know() -> None:
         ("vqa-v2", ("214,354 examples", "answers not public", "minival.json")),
         ("smoke", ("expect", "steps 3")),
         ("controlled", ("to find out", "the others are set against it", "runs: start scratch", "steps 1500")),
-        ("lxmert-objectives", ("like     controlled", "0, 1, 2", "gqa      world", "losses (masked_lm 1,", "rate 5e-4")),
+        ("lxmert-objectives", ("like controlled", "0, 1, 2", "gqa world", "losses (masked_lm 1,", "rate 5e-4")),
         ("cc3m", ("corpus", "cc3m_train.json", "blip")),
         ("align", ("not given out",)),
     ],
 )
 def test_other_cards(name: str, parts: tuple[str, ...]) -> None:
-    text = card_text(name)
+    text = " ".join(card_text(name).split())  # lines are wrapped
     assert all(part in text for part in parts)
     assert card_data(name)
 
