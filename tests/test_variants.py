@@ -141,6 +141,33 @@ def test_what_another_process_makes_is_waited_for_where_it_is_only_begun_from(tm
             pass
 
 
+def test_what_stops_before_it_begins_leaves_no_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with pytest.raises(Fault, match="no data"), locked(folder):
+        raise Fault("no data", "get some")
+    assert not folder.exists()
+    with locked(folder):
+        (folder / "begun.json").write_text("{}")
+    assert (folder / "begun.json").is_file()
+
+
+def test_a_folder_that_was_taken_away_while_it_was_waited_for_is_made_again(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    other = FileLock(folder / ".lock")
+    other.acquire()
+
+    def wait(line: str) -> None:
+        (folder / ".lock").unlink()
+        folder.rmdir()
+        other.release()
+
+    with locked(folder, wait):
+        (folder / "begun.json").write_text("{}")
+        with pytest.raises(Fault, match="is being run by another process"), locked(folder):
+            pass
+
+
 def test_a_method_without_pretraining_cannot_begin_from_it(command: Command, made: Path) -> None:
     typed = ("--data", made, "--start", "pretrained", "--dataset", "world", *FEW)
     command("run", "mcan", "gqa", *typed).refused(1, "has no image-text pre-training")

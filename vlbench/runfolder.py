@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from functools import cache
@@ -22,9 +22,10 @@ from vlbench.recipe import Recipe
 from vlbench.record import Code, RunRecord, find_records, read_record
 from vlbench.types import BadData, Fault, Misuse, nearest
 
-RECORD, BEGUN, LOG, WEIGHTS, WORDS = (
+RECORD, BEGUN, LOCK, LOG, WEIGHTS, WORDS = (
     "record.json",
     "begun.json",
+    ".lock",
     "log.jsonl",
     "checkpoint/weights.safetensors",
     "vocabulary.txt",
@@ -56,9 +57,30 @@ def folder_of(plan: Plan, out: Path, *, fresh: bool) -> Path:
 
 @contextmanager
 def locked(folder: Path, wait: Callable[[str], None] | None = None) -> Iterator[None]:
-    """Hold a run's folder; where another process does, Fault, or ``wait`` is told of it and it is waited for."""
+    """Hold a run's folder; where another process does, Fault, or ``wait`` is told of it and it is waited for.
+
+    What stops before anything is written leaves no folder.
+    """
+    lock = _held(folder, wait)
+    while not (folder / LOCK).exists():  # who held it before wrote nothing, and took the folder away
+        lock.release()
+        lock = _held(folder, wait)
+    for left in (*folder.glob(".*.part"), *folder.glob("checkpoint/.*.part")):  # of a run that was killed as it wrote
+        left.unlink(missing_ok=True)
+    try:
+        yield
+    finally:
+        if [path.name for path in folder.iterdir()] == [LOCK]:
+            with suppress(OSError):
+                (folder / LOCK).unlink()
+                folder.rmdir()
+        lock.release()
+
+
+def _held(folder: Path, wait: Callable[[str], None] | None) -> FileLock:
+    """Make a folder and lock it."""
     make_folder(folder)
-    lock = FileLock(folder / ".lock", timeout=0)
+    lock = FileLock(folder / LOCK, timeout=0)
     try:
         lock.acquire()
     except Timeout:
@@ -70,12 +92,7 @@ def locked(folder: Path, wait: Callable[[str], None] | None = None) -> Iterator[
         lock.acquire(timeout=-1)
     except OSError as error:
         raise Fault(f"cannot write in {folder}: {error.strerror}", "choose another folder with --out") from None
-    for left in (*folder.glob(".*.part"), *folder.glob("checkpoint/.*.part")):  # of a run that was killed as it wrote
-        left.unlink(missing_ok=True)
-    try:
-        yield
-    finally:
-        lock.release()
+    return lock
 
 
 def begin(folder: Path, plan: Plan, inputs: Mapping[str, str]) -> Begun:

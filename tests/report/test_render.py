@@ -10,10 +10,10 @@ from collections.abc import Callable
 from rich.console import Console
 
 from vlbench.record import RunRecord
-from vlbench.report.columns import MARK, MARK_NOTE
+from vlbench.report.columns import MARK, MARK_NOTE, Column
 from vlbench.report.export import plain_table
 from vlbench.report.published import find_published
-from vlbench.report.render import escape, markdown, terminal
+from vlbench.report.render import escape, grid, markdown, terminal
 from vlbench.report.tables import Table, board, leaderboard
 
 MakeRecord = Callable[..., RunRecord]
@@ -99,3 +99,14 @@ def test_json_survives_a_round_trip(make_record: MakeRecord) -> None:
     row = next(t for t in plain if t["split"] == "minival")["rows"][0]
     assert row["published"]["value"] == 69.9
     assert row["basis"] == "paper recipe"
+
+
+def test_names_and_numbers_are_whole_however_narrow_the_terminal_is() -> None:
+    columns = [Column("corpus", str, False), Column("name", str, False), Column("examples", str)]
+    lines = [("conceptual-captions", "Conceptual Captions", "3,318,333"), ("sbu", "SBU captions", "860,000")]
+    for width in (40, 50, 80):
+        console = Console(width=width, record=True, file=io.StringIO())
+        console.print(grid(columns, lines))
+        text = console.export_text()
+        assert all(part in text for part in ("conceptual-captions", "sbu", "3,318,333", "860,000"))
+        assert ("Conceptual Captions" in text) is (width > 50)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vlbench.cards import CorpusCard, DatasetCard, ModelCard, SuiteCard, TaskCard
-from vlbench.catalog import card_names, cards, find, known_forms
+from vlbench.catalog import card_names, cards, find, find_suite, known_forms
 from vlbench.recipe import Recipe
 from vlbench.record import RunRecord, find_records
 from vlbench.report.columns import MARK, Column, filled
@@ -138,7 +138,7 @@ def list_suites() -> Listing:
     rows = [
         {
             "suite": card.id,
-            "datasets": [f"{task}: {dataset}" for task, dataset in card.datasets.items()],
+            "datasets": [f"{task}: {dataset}" for task, dataset in find_suite(card.id).datasets.items()],
             "about": card.about,
             "expect": card.expect,
         }

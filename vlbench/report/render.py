@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from vlbench.report.columns import (
     MARK,
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table as Grid
 
-ELASTIC = ("variant", "splits", "about", "expect", "source", "datasets", "tasks", "to get it")
+ELASTIC = ("variant", "splits", "about", "expect", "source", "datasets", "tasks", "to get it", "licence", "name")
 """Columns of long words, which are cut short before any other gives way."""
 WRAPPING = ("basis", "meaning")
 """Columns whose words go on in a second line, before the elastic are cut."""
@@ -35,11 +35,16 @@ def grid(columns: Sequence[Column], cells: Iterable[Sequence[str]]) -> Grid:
     from rich.text import Text
 
     found = Grid(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False, header_style="dim")
-    for column in columns:
+    lines = list(cells)
+    for place, column in enumerate(columns):
         # Rich takes width from columns that may wrap first: "published weights" does, the elastic are cut.
         gives_way = column.title in (*WRAPPING, *ELASTIC)
-        found.add_column(column.title, justify="right" if column.right else "left", no_wrap=not gives_way)
-    for line in cells:
+        # A name or a number that is cut is another one: where all do not fit, the rest gives way.
+        whole = column.right or column is columns[0]
+        least = max(map(len, [column.title, *(line[place] for line in lines)])) if whole else None
+        side: Literal["left", "right"] = "right" if column.right else "left"
+        found.add_column(column.title, justify=side, no_wrap=not gives_way, min_width=least)
+    for line in lines:
         found.add_row(
             *(
                 Text(cell, _COLOURS.get(cell, ""), no_wrap=column.title not in WRAPPING, overflow="ellipsis")
