@@ -176,7 +176,7 @@ def suite(tmp_path: Path) -> Path:
 
 
 def test_a_suite_attacks_what_it_trained_and_draws_the_curve(
-    command: Command, made: Path, suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: Command, made: Path, suite: Path, tmp_path: Path
 ) -> None:
     place = ("--suite", suite, "--data", made, "--out", tmp_path / "runs")
     typed = ("run", "all", "all", *place, "--no-mlflow", "--json")
@@ -194,12 +194,13 @@ def test_a_suite_attacks_what_it_trained_and_draws_the_curve(
             assert run["recipe"]["start"] == f"run:{known[variant.partition('-')[0], seed]['id']}"
             assert run["recipe"]["attack_size"] == float(variant.rpartition("-")[2])
     assert len(list((tmp_path / "runs").rglob("record.json"))) == 6
-    cards = tmp_path / "cards"
-    (cards / "suites").mkdir(parents=True)
-    (cards / "suites" / "robust.toml").write_text(SUITE)
-    monkeypatch.setenv("VLBENCH_CARDS", str(cards))
     folders = ("--into", tmp_path / "boards", "--studies", tmp_path / "studies")
-    written = json.loads(command("report", "--out", tmp_path / "runs", *folders, "--json").out)["studies"]
+    reported = command("report", "--out", tmp_path / "runs", *folders, "--json")
+    assert "no study of robust" in reported.err
+    assert "--suite" in reported.err
+    reported = command("report", "--out", tmp_path / "runs", *folders, "--json", "--suite", suite)
+    assert "no study of" not in reported.err
+    written = json.loads(reported.out)["studies"]
     split = next(iter(first["scores"]))
     page, picture = (tmp_path / "studies" / name for name in ("robust.md", f"robust-gqa-world-{split}.svg"))
     assert {str(page), str(picture)} <= set(written)

@@ -135,23 +135,34 @@ def report(
     out: Out = None,
     into: Annotated[Path, typer.Option("--into", help="folder of the leaderboards")] = Path("reports/leaderboards"),
     studies: Annotated[Path, typer.Option("--studies", help="folder of the studies")] = Path("reports/studies"),
+    suite: Annotated[
+        list[str] | None, typer.Option("--suite", help="file of a suite of your own, whose study is written, too")
+    ] = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """Write a leaderboard for each task and data set, and what suites that compare variants found out.
 
-    From the records that ship with vlbench, and with --out those of own runs.
+    From the records that ship with vlbench, and with --out those of own runs, but for those on a few examples.
     """
+    from vlbench.cards import SuiteCard
+    from vlbench.catalog import card_names, find_suite
     from vlbench.paths import runs_root
     from vlbench.report.compare import collect, write_leaderboards
     from vlbench.report.study_page import write_studies
 
     # own runs only where asked for: a checked-in leaderboard holds what the checked-in records say
     found = collect(runs_root(out) if out else Path(os.devnull))
-    for line in found.warnings:
+    own = [find_suite(name) for name in suite or ()]
+    known = {*card_names(SuiteCard), *(one.id for one in own)}
+    lost = {record.suite for record in found.records if record.recipe.variant} - known
+    few = sum(record.basis == "smoke" and record.kind != "pretrain" for record in found.records)
+    told = [f"no study of {name}, which is no suite of vlbench: give its file with --suite" for name in sorted(lost)]
+    told += [f"left out: {few} runs on a few examples (--limit, or the suite smoke)"] if few else []
+    for line in [*found.warnings, *told]:
         print(f"vlbench: {line}", file=sys.stderr)
     written = [str(path) for path in write_leaderboards(found.records, into)]
-    compared = [str(path) for path in write_studies(found.records, studies)]
+    compared = [str(path) for path in write_studies(found.records, studies, own)]
     if as_json:
         print_json({"leaderboards": written, "studies": compared})
     else:

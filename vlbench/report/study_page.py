@@ -25,13 +25,13 @@ Line = tuple[str, str, dict[Subject, Outcome]]
 """A method, a variant, and how it did on each subject."""
 
 
-def write_studies(records: Iterable[RunRecord], folder: Path) -> list[Path]:
+def write_studies(records: Iterable[RunRecord], folder: Path, own: Sequence[SuiteCard] = ()) -> list[Path]:
     """Write ``SUITE.md`` for every suite that compares variants and has runs, and a picture for each of its curves.
 
-    Same input, same bytes.
+    ``own``: suites beside those of the registry. Same input, same bytes.
     """
     known, written = list(records), []
-    for suite in cards(SuiteCard):
+    for suite in [*cards(SuiteCard), *own]:
         if suite.variants and (found := study(suite, known)).outcomes:
             write_text(folder / f"{suite.id}.md", study_page(found))
             written.append(folder / f"{suite.id}.md")
