@@ -277,8 +277,8 @@ def test_a_file_that_was_being_written_is_cut_to_whole_batches(tmp_path: Path) -
 def test_what_lies_there_is_replaced_only_when_that_is_said(begun: Begun, command: Command, tmp_path: Path) -> None:
     typed = begun.typed(*FEW, "--into", tmp_path / "made")
     before = found(command(*typed))
-    command(*typed, "--set", "limit=20").refused(1, "was made of other inputs", "records judged")
-    after = found(command(*typed, "--set", "limit=20", "--fresh"))
+    command(*typed, "--limit", 20).refused(1, "was made of other inputs", "records judged")
+    after = found(command(*typed, "--limit", 20, "--fresh"))
     assert (before["web"]["texts"], after["web"]["texts"]) == (64, 20)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "letter.txt").write_text("dear")

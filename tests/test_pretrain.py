@@ -168,6 +168,10 @@ def test_a_dry_run_is_written_for_people(command: Command, made: Path, tmp_path:
     names = [line.split()[0] for line in done.out.splitlines() if line.strip()]
     assert "stage" not in names
     assert "steps  7" in done.out
+    done = command(
+        "pretrain", "lxmert", "--data", made, "--set", "epochs=2", "--set", "batch=4", "--limit", 9, "--dry-run"
+    )
+    assert "steps  6" in done.out
 
 
 def test_a_dry_run_of_runs_tells_of_the_pre_training_before_them(command: Command, made: Path) -> None:

@@ -37,7 +37,8 @@ def preview_stage(plan: Plan, data: Path, out: Path, before: str = "") -> dict[s
     unmade = [f"the made-up world is made (size {size}, {time_to_make(size)})" for size in sizes]
     examples = 0
     if all(card.examples for card in cards):
-        examples = round(sum(c.examples * n for c, n in zip(cards, times, strict=True)) * (recipe.corpus_share or 1.0))
+        whole = sum(c.examples * n for c, n in zip(cards, times, strict=True))
+        examples = min(math.ceil(whole * (recipe.corpus_share or 1.0)), recipe.limit or whole)
     steps = recipe.steps or math.ceil(recipe.epochs * math.ceil(examples / recipe.batch))
     if not (recipe.steps or recipe.epochs):
         missing.append(f"a budget, which the suite {plan.suite.id} does not say: --set epochs=...")

@@ -27,6 +27,8 @@ from vlbench.options import (
     typed_values,
 )
 
+FirstOnly = Annotated[int, typer.Option("--limit", min=0, help="use only the first N examples of each corpus")]
+
 
 @app.command()
 def pretrain(
@@ -36,6 +38,7 @@ def pretrain(
     size: Size = "",
     start: Start = "",
     seed: Seeds = "",
+    limit: FirstOnly = 0,
     settings: Settings = None,
     data: Data = None,
     out: Out = None,
@@ -50,7 +53,7 @@ def pretrain(
     from vlbench.chain import Chains
     from vlbench.several import Setting
 
-    typed = typed_values(size=size, start=start, settings=settings)
+    typed = typed_values(size=size, start=start, limit=limit, settings=settings)
     chains = Chains(Setting(suite, typed, data, out, device, fresh, not no_mlflow, as_json, debug))
     chains.add(methods, listed(stage) if stage else [], seed)
     finish(chains.preview() if dry_run else chains.carry_out())
@@ -65,6 +68,7 @@ def capfilt(
     clean: Annotated[str, typer.Option("--clean", help="corpora of human captions to learn from, as a,b")] = "",
     suite: Suite = "quick",
     into: Annotated[Path | None, typer.Option("--into", help="folder to write (DATA/capfilt/CORPUS)")] = None,
+    limit: FirstOnly = 0,
     settings: Settings = None,
     data: Data = None,
     out: Out = None,
@@ -80,7 +84,7 @@ def capfilt(
     from vlbench.capfilt.planning import Wish
     from vlbench.several import Setting
 
-    typed = typed_values(settings=settings)
+    typed = typed_values(limit=limit, settings=settings)
     setting = Setting(suite, typed, data, out, device, fresh, not no_mlflow, as_json, debug)
     wish = Wish(corpus, start, tuple(listed(clean)) if clean else (), into, suite, typed)
     command = CapFilt(setting, wish)
