@@ -70,13 +70,23 @@ def test_a_mixture_of_all_kinds_is_learned_from(command: Command, made: Path, ca
     ],
 )
 def test_a_stage_on_one_kind_alone(
-    command: Command, made: Path, cards: dict[str, Path], method: str, stage: str, kind: str, losses: set[str]
+    command: Command, tmp_path: Path, cards: dict[str, Path], method: str, stage: str, kind: str, losses: set[str]
 ) -> None:
-    typed = ("--stage", stage, "--set", f"corpora={cards[kind]}", "--set", "tokeniser=train")
+    place = tmp_path / "tokenisers" / "own"
+    place.mkdir(parents=True)
+    (place / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefg"]))
+    vocabulary = "own" if kind == "images" else "train"
+    typed = ("--stage", stage, "--set", f"corpora={cards[kind]}", "--set", f"tokeniser={vocabulary}")
     (record,) = runs(
-        command("pretrain", method, *typed, "--data", made, "--set", "steps=3", "--set", "batch=8", *SMALL)
+        command("pretrain", method, *typed, "--data", tmp_path, "--set", "steps=3", "--set", "batch=8", *SMALL)
     )
     assert set(record["losses"]) == losses
+
+
+def test_a_vocabulary_is_not_learned_from_images(command: Command, cards: dict[str, Path]) -> None:
+    typed = ("--set", f"corpora={cards['images']}", "--set", "tokeniser=train", "--set", "steps=3", *SMALL)
+    done = command("pretrain", "beit3", "--stage", "image-tokeniser", *typed)
+    done.refused(2, "own-images", "hold no text to learn words from")
 
 
 @pytest.mark.parametrize(

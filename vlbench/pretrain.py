@@ -155,6 +155,11 @@ def _open_words(plan: Plan, mixture: Mixture, cards: tuple[CorpusCard, ...], opt
     texts = texts_of_world([card.made for card in cards], options) if learned and name == WORLD else []
     if learned and (name != WORLD or not all(card.made for card in cards)):
         texts += mixture.texts(MOST_TEXTS, recipe.seed)
+    if learned and not texts:  # the stages after it would read by what little it knows
+        raise Misuse(
+            f"tokeniser={name}: the corpora ({', '.join(card.id for card in cards)}) hold no text to learn words from",
+            "name a published vocabulary (--set tokeniser=bert-base-uncased), or a corpus with texts beside them",
+        )
     return open_words(name, texts=texts, size=recipe.vocabulary, root=options.data, kept=kept)
 
 
