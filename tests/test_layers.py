@@ -13,12 +13,12 @@ ROWS = [
     {"cards", "plugins", "recipe"},
     {"catalog"},
     {"record", "plan", "nn", "metrics", "store"},
-    {"models", "tasks", "data", "stages"},
+    {"models", "tasks", "data", "stages", "possible"},
     {"corpora"},
     {"learner", "engine", "tracking", "mirror", "report", "runfolder", "world"},
     {"made"},
     {"world_texts"},
-    {"prepare", "abilities"},
+    {"prepare", "start", "building", "abilities"},
     {"answering", "parts"},
     {"controls", "session"},
     {"run", "pretrain", "proof", "preview", "console", "bench"},
@@ -32,7 +32,20 @@ ROWS = [
 ]
 ROW = {name: number for number, row in enumerate(ROWS) for name in row}
 HEAVY = {"torch", "timm", "transformers", "torchvision", "mlflow", "accelerate", "pandas"}
-LIGHT = {"tasks", "metrics", "cards", "catalog", "recipe", "record", "report", "types", "paths", "plan", "preview"}
+LIGHT = {
+    "tasks",
+    "metrics",
+    "cards",
+    "catalog",
+    "recipe",
+    "record",
+    "report",
+    "types",
+    "paths",
+    "plan",
+    "preview",
+    "possible",
+}
 BANNED = {
     "nn": {"models", "tasks", "data", "engine", "recipe", "record", "catalog", "metrics"},
     "models": {"tasks", "data", "engine"},

@@ -13,12 +13,14 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from vlbench.building import _check_order
 from vlbench.cards import ModelCard
 from vlbench.catalog import cards
 from vlbench.paths import card_folder
-from vlbench.plan import Impossible, answer_list_of, check_possible, other_data, plan, published_checkpoint
-from vlbench.prepare import Options, _check_order
-from vlbench.types import BadData
+from vlbench.plan import answer_list_of, plan, published_checkpoint
+from vlbench.possible import check_possible, other_data
+from vlbench.prepare import Options
+from vlbench.types import BadData, Impossible
 
 Command = Callable[..., Any]
 CASE = Path(__file__).parent / "official" / "parity" / "albef" / "vqa"

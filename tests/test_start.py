@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from vlbench.paths import card_folder
-from vlbench.plan import WrongStart, check_possible, means_published, plan
+from vlbench.plan import means_published, plan
+from vlbench.possible import check_possible
 from vlbench.record import read_record
-from vlbench.types import Misuse
+from vlbench.types import Misuse, WrongStart
 
 Command = Callable[..., Any]
 HEADER = "seed 0 ("

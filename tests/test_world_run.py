@@ -14,11 +14,12 @@ import pytest
 from vlbench import session, submission
 from vlbench.cards import DatasetCard, ModelCard, TaskCard
 from vlbench.catalog import card_names, cards, find, find_dataset, known_forms
-from vlbench.plan import Impossible, check_possible, plan, trained_on
+from vlbench.plan import plan
 from vlbench.plugins import load_code
+from vlbench.possible import check_possible, trained_on
 from vlbench.record import read_record
 from vlbench.tasks.base import OfficialFiles, Task
-from vlbench.types import BadData
+from vlbench.types import BadData, Impossible
 
 FEW = ("--set", "steps=2", "--set", "batch=8", "--limit", 24, "--no-mlflow", "--json")
 Command = Callable[..., Any]

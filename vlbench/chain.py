@@ -11,11 +11,11 @@ from rich.markup import escape
 
 from vlbench.cards import ModelCard
 from vlbench.catalog import card_names, find
-from vlbench.plan import PRETRAINED, Impossible, Plan, names_of
+from vlbench.plan import PRETRAINED, Plan, names_of
 from vlbench.processes import is_first, several
 from vlbench.several import Setting, Several
 from vlbench.stages import plan_stage, stages_of
-from vlbench.types import Fault
+from vlbench.types import Fault, Impossible
 
 
 class Chain(NamedTuple):

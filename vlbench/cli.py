@@ -217,7 +217,8 @@ def show(
 ) -> None:
     """Show a card; or, for METHOD TASK, the recipe with the origin of every value."""
     if task:
-        from vlbench.plan import check_form, plan
+        from vlbench.plan import plan
+        from vlbench.possible import check_form
         from vlbench.report.overview import list_recipe
 
         typed = typed_values(dataset=dataset, size=size, start=start, settings=settings)

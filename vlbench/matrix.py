@@ -12,21 +12,11 @@ from rich.markup import escape
 from vlbench.cards import VARIANT, ModelCard, TaskCard
 from vlbench.catalog import card_names
 from vlbench.chain import Chain, show_stages
-from vlbench.plan import (
-    PRETRAINED,
-    Impossible,
-    Plan,
-    WrongStart,
-    check_possible,
-    find_model,
-    names_of,
-    other_data,
-    plan,
-    trained_on,
-)
+from vlbench.plan import PRETRAINED, Plan, find_model, names_of, plan
+from vlbench.possible import check_possible, other_data, trained_on
 from vlbench.runfolder import check_start
 from vlbench.several import Setting, Several
-from vlbench.types import BadData, Fault, Misuse
+from vlbench.types import BadData, Fault, Impossible, Misuse, WrongStart
 
 
 class Skipped(NamedTuple):

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from accelerate import Accelerator
 
+from vlbench.building import model_facts
 from vlbench.cards import CorpusCard
 from vlbench.catalog import find_corpus
 from vlbench.corpora.feed import CorpusFeed, Lost
@@ -30,12 +31,13 @@ from vlbench.parts import take_parts
 from vlbench.paths import sha256, write_text
 from vlbench.plan import Plan
 from vlbench.plugins import load_code
-from vlbench.prepare import PIXELS, Options, model_facts, starting_point, texts_of_world, transforms
+from vlbench.prepare import PIXELS, Options, texts_of_world, transforms
 from vlbench.processes import exchange, from_first
 from vlbench.recipe import RUNNING, resolve
 from vlbench.record import Basis, RunRecord
 from vlbench.runfolder import LOG, WEIGHTS, WORDS, Begun, changes, find_run
 from vlbench.session import Made, Work, facts, note, once, throughput, train_on
+from vlbench.start import starting_point
 from vlbench.tasks.reading import read_answers
 from vlbench.types import BadData, Batch, Log, Misuse
 

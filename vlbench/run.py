@@ -8,6 +8,7 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from vlbench.answering import Asking, in_words, write_answers
+from vlbench.building import build_learner
 from vlbench.controls import score_controls
 from vlbench.data.batches import Feed, Share
 from vlbench.engine import checkpoint
@@ -16,7 +17,7 @@ from vlbench.engine.train import Trained, planned_steps
 from vlbench.learner import Learner
 from vlbench.plan import Plan, finetuning, from_published, trains
 from vlbench.plugins import own_code
-from vlbench.prepare import Opened, Options, build_learner, files_of, inputs_of, open_data, open_task
+from vlbench.prepare import Opened, Options, files_of, inputs_of, open_data, open_task
 from vlbench.recipe import resolve
 from vlbench.record import Basis, RunRecord, Scores
 from vlbench.runfolder import WEIGHTS, Begun, changes, find_run, finished

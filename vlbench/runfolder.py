@@ -17,10 +17,10 @@ from filelock import FileLock, Timeout
 from vlbench import __version__
 from vlbench.cards import VARIANT
 from vlbench.paths import make_folder, write_text
-from vlbench.plan import PRETRAINED, Plan, WrongStart, from_published, recipe_text
+from vlbench.plan import PRETRAINED, Plan, from_published, recipe_text
 from vlbench.recipe import Recipe
 from vlbench.record import Code, RunRecord, find_records, read_record
-from vlbench.types import BadData, Fault, Misuse, nearest
+from vlbench.types import BadData, Fault, Misuse, WrongStart, nearest
 
 RECORD, BEGUN, LOCK, LOG, WEIGHTS, WORDS = (
     "record.json",

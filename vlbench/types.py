@@ -47,6 +47,16 @@ class BadData(Fault):
     code = 3
 
 
+class Impossible(Fault):
+    """A pair of method and task that cannot be, or cannot begin so; others of the same command can."""
+
+
+class WrongStart(Impossible):
+    """A start of another method or size than the pair's: typed wrongly, where no pair of the command goes with it."""
+
+    code = 2
+
+
 def as_fault(error: Exception) -> Fault:
     """Say of any failure what is wrong and what to do; what nobody foresaw is called so."""
     if isinstance(error, Fault):

@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 
 from vlbench.cards import CorpusCard, ModelCard
 from vlbench.catalog import MADE_CORPORA, card_names, find, find_corpus
-from vlbench.plan import PRETRAINED, Plan, WrongStart, find_model, from_published, published_checkpoint
+from vlbench.plan import PRETRAINED, Plan, find_model, from_published, published_checkpoint
 from vlbench.recipe import resolve
 from vlbench.record import RunRecord, read_record
 from vlbench.runfolder import RECORD, check_start, find_run
 from vlbench.stages import plan_stage
 from vlbench.tasks.places import located
-from vlbench.types import Misuse
+from vlbench.types import Misuse, WrongStart
 
 COMMAND = "capfilt"
 """What marks the stages of a method's card that this command trains: its captioner, then its filter."""
