@@ -237,3 +237,10 @@ def test_published_recipes_by_size_and_data_set(
 ) -> None:
     made = plan(method, task, suite="paper", typed=typed).recipe.model_dump()
     assert {key: made[key] for key in wanted} == wanted
+
+
+def test_all_keys_that_a_card_lacks_are_named_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "birds.toml"
+    path.write_text('name = "birds"\nlayout = "lines"\n')
+    with pytest.raises(BadData, match=r"birds\.toml: these keys are required and missing: about, home, licence"):
+        read_card(CorpusCard, path)

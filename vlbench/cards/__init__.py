@@ -52,6 +52,9 @@ def card_fault(kind: type[AnyCard], error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         known = _keys_beside(kind, first["loc"])
         return f"'{place}' is not a key of a {FOLDERS[kind][1]} card; {nearest(str(first['loc'][-1]), known)}"
+    missing = [".".join(map(str, one["loc"])) for one in error.errors() if one["type"] == "missing"]
+    if first["type"] == "missing" and len(missing) > 1:
+        return f"these keys are required and missing: {', '.join(missing)}"
     return f"{place}: {first['msg'].lower()}"
 
 
