@@ -148,3 +148,17 @@ def test_words(value: object, text: str) -> None:
 def test_notes_are_printed_and_stay_out_of_the_document(command: Callable[..., Any]) -> None:
     assert "\n* at some sizes only; which: vlbench show meter\n" in command("list", "methods").out
     assert "some sizes only" not in command("list", "methods", "--json").out
+
+
+def test_runs_that_were_not_finished_are_told(tmp_path: Path) -> None:
+    assert overview("runs", tmp_path).notes == ()
+    for number in range(7):
+        folder = tmp_path / "world" / "lxmert" / f"2026010{number}-000000-abcdef01-s0"
+        folder.mkdir(parents=True)
+        (folder / "begun.json").write_text("{}")
+    (folder / "record.json").write_text("{}")
+    (note,) = overview("runs", tmp_path).notes
+    assert note.count("world/lxmert/") == 5
+    assert "20260105-000000" in note
+    assert "20260106-000000" not in note
+    assert "and 1 more" in note

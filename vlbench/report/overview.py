@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rich.table import Table as Grid
 
 
+_FEW = 5
 SOME = "*"
 """Marks what holds in part: a form that only some sizes answer, a number of some splits; a note says which."""
 
@@ -186,7 +187,18 @@ def list_runs(runs_root: Path) -> Listing:
     own = {path.parent.name for path in find_records(runs_root)}
     columns = ("run", "method", "task", "dataset", "kind", "basis", "split", "metric", "value", "minutes", "from")
     rows = [_run(record, "here" if record.id in own else "vlbench") for record in newest]
-    return Listing("runs", columns, rows, tuple(warnings))
+    return Listing("runs", columns, rows, tuple(warnings), _unfinished(runs_root))
+
+
+def _unfinished(runs_root: Path) -> tuple[str, ...]:
+    """Say which runs were begun and not ended, the newest first."""
+    begun = [path.parent for path in runs_root.glob("*/*/*/begun.json") if not (path.parent / "record.json").is_file()]
+    newest = sorted(begun, key=lambda folder: folder.name, reverse=True)
+    if not newest:
+        return ()
+    some = ", ".join(str(folder.relative_to(runs_root)) for folder in newest[:_FEW])
+    more = f" and {len(newest) - _FEW} more" if len(newest) > _FEW else ""
+    return (f"begun and not finished: {some}{more}; the command that began a run goes on with it",)
 
 
 def _run(record: RunRecord, source: str) -> dict[str, Any]:
