@@ -102,6 +102,17 @@ def test_pretrain_makes_what_the_runs_of_a_suite_begin_from(
     assert {one["id"] for one in records if one["kind"] == "pretrain"} == {one["id"] for one in stages}
 
 
+def test_variants_of_other_sizes_begin_from_pre_trainings_of_their_own(command: Command, made: Path) -> None:
+    typed = ("vilbert", "--suite", "vilbert-layers", "--data", made, "--dry-run")
+    for made_first in (
+        json.loads(command("pretrain", *typed, "--json").out)["plans"],
+        json.loads(command("run", typed[0], "gqa", *typed[1:], "--json").out)["before"],
+    ):
+        layers = [one.get("changes", {}) for one in made_first]
+        assert layers == [{}, {"co_layers": 1, "image_layers": 1}, {"co_layers": 3, "image_layers": 3}]
+    assert "co_layers 3, image_layers 3" in command("pretrain", *typed).out
+
+
 def test_variants_are_asked_without_training_from_where_each_begins(
     command: Command, made: Path, suite: Path, tmp_path: Path
 ) -> None:

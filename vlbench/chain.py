@@ -115,10 +115,16 @@ class Chains(Several):
             for variant, seed in product(self.variants(), self.seeds(seeds)):
                 if self._begins_elsewhere(variant):
                     continue
-                asked = {**self.typed, **variant, **(seed if seeds else {})}
+                asked = {**self._built(variant), **self.typed, **variant, **(seed if seeds else {})}
                 chain = Chain(method, asked, stages_of(method, stages), seed)
                 if all(chain.plan(0, self.suite).recipe != one.plan(0, self.suite).recipe for one in self.chains):
                     self.chains.append(chain)  # variants and seeds may share what they begin from
+
+    def _built(self, variant: Mapping[str, str]) -> dict[str, Any]:
+        """Return the size and the numbers that a variant's runs have, which what they begin from has, too."""
+        name = variant.get("variant", "")
+        run = self.card.variants[name].run if name else {}
+        return {key: run[key] for key in ("size", "changes") if key in run}
 
     def _begins_elsewhere(self, variant: Mapping[str, str]) -> bool:
         """Say whether a variant's runs begin from no pre-training of the suite's."""

@@ -51,6 +51,7 @@ def preview_stage(plan: Plan, data: Path, out: Path, before: str = "") -> dict[s
         "seed": recipe.seed,
         **{key: values[key] for key in keys},
         "steps": steps,
+        **({"changes": values["changes"]} if recipe.changes else {}),
         "start": f"the stage {before}" if before else recipe.start,
         **({"without": f"the stages before it ({', '.join(skipped)}), as --stage leaves them out"} if skipped else {}),
         "examples": f"{examples:,}" if examples else "counted when the corpora are opened",
@@ -68,7 +69,9 @@ def shown(stage: Mapping[str, Any]) -> list[tuple[str, str]]:
     left_out |= {"steps"} if not stage["steps"] else set()
     lines: list[tuple[str, str]] = []
     for key, value in stage.items():
-        if isinstance(value, Mapping):
+        if key == "changes":
+            lines.append((key, ", ".join(f"{name} {words(number)}" for name, number in value.items())))
+        elif isinstance(value, Mapping):
             lines.append((key, ", ".join(name if w == 1 else f"{name} x {words(w)}" for name, w in value.items())))
         elif key == "missing":
             lines += [(key, line) for line in value or ["nothing"]]
