@@ -78,6 +78,43 @@ def test_seeds_that_only_one_side_has_are_left_out_of_the_difference(compared: C
     assert one.seeds == (0, 1, 2)
 
 
+def test_runs_that_differ_in_more_than_the_variant_are_left_out_and_named(
+    compared: Callable[..., list[RunRecord]], make_record: MakeRecord
+) -> None:
+    records = compared([50.0, 60.0, 70.0], [52.0, 61.0, 73.0])
+    values = {"variant": "plain", "epochs": 99.0}
+    other = [make_record(10.0, seed=s, suite="controlled", recipe=values, id=f"z{s}", started="2030") for s in (0, 1)]
+    found = study(SUITE, [*records, *other])
+    assert found.outcomes == study(SUITE, records).outcomes
+    assert found.left_out == ("z0", "z1")
+    page = study_page(found)
+    assert "differ from the others in more than the variant: z0, z1" in page
+    assert "differ from the others" not in study_page(study(SUITE, records))
+
+
+def test_a_variant_can_be_set_against_one_of_its_own(make_record: MakeRecord) -> None:
+    rows = {"plain": "", "better": "plain", "odd": "", "odder": "odd"}
+    suite = SUITE.model_copy(
+        update={"variants": {name: Variant(about=name, against=one) for name, one in rows.items()}, "against": ""}
+    )
+    values = {"plain": 50.0, "better": 53.0, "odd": 20.0, "odder": 21.0}
+    records = [
+        make_record(
+            value * (1 + seed / 100), seed=seed, suite="controlled", recipe={"variant": name}, id=f"{name}{seed}"
+        )
+        for name, value in values.items()
+        for seed in (0, 1, 2)
+    ]
+    found = study(suite, records)
+    assert only(found, "better").ahead.value == pytest.approx(3.03)
+    assert only(found, "odder").ahead.value == pytest.approx(1.01)
+    assert only(found, "odd").ahead is None
+    page = study_page(found)
+    assert "| set against | ahead by |" in page
+    assert "| odder | 21.21 |" in page
+    assert "Of all rows: 2 clearly ahead" in page
+
+
 def test_answers_without_training_are_a_subject_of_their_own(compared: Callable[..., list[RunRecord]]) -> None:
     trained = compared([50.0], [60.0])
     asked = [one.model_copy(update={"id": f"{one.id}e", "kind": "evaluate"}) for one in trained]

@@ -32,6 +32,8 @@ class Variant(BaseModel):
     """A recipe value and a row of them: instead of this variant there is one for each, called NAME-VALUE."""
     place: Place | None = None
     """Of such a one, where it stands; no card says it."""
+    against: str = ""
+    """The variant it is set against, where that is not the suite's; of a row of them, the one of the same value."""
 
     @property
     def begins_from(self) -> str:
@@ -79,6 +81,11 @@ class SuiteCard(AnyCard):
     pretrain: dict[str, dict[str, Any]] = {}
     """``all``, ``method``, ``method/stage`` -> recipe values of pre-training; the later wins."""
 
+    def reference(self, variant: str) -> str:
+        """Name the variant that one is set against; empty where there is none, and for that one itself."""
+        other = self.variants[variant].against or self.against
+        return "" if other == variant else other
+
     @field_validator("variants", mode="after")
     @classmethod
     def _one_for_each_value(cls, variants: dict[str, Variant]) -> dict[str, Variant]:
@@ -89,6 +96,8 @@ class SuiteCard(AnyCard):
         if self.against and self.against not in self.variants:
             raise ValueError(f"against: there is no variant '{self.against}'")
         for name, variant in self.variants.items():
+            if variant.against and variant.against not in self.variants:
+                raise ValueError(f"variants.{name}.against: there is no variant '{variant.against}'")
             other = variant.begins_from
             if other and (other not in self.variants or self.variants[other].begins_from):
                 raise ValueError(f"variants.{name}: there is no variant '{other}' that it could begin from")
@@ -109,6 +118,7 @@ def _spread_out(row: str, variant: Variant) -> dict[str, Variant]:
                 "run": {**variant.run, key: value},
                 "over": {},
                 "place": Place(row, key, value),
+                "against": f"{variant.against}-{value:g}" if variant.against else "",
             }
         )
         for value in values

@@ -1,11 +1,12 @@
 """What a suite that compares variants found out: its runs by method and variant, over seeds. Nothing here prints.
 
-Every difference is taken between runs of one method, task and seed, which differ in nothing but the variant; its
-interval is that of the mean of such differences over the seeds (Student's t).
+Every difference is taken between runs of one method, task and seed, which differ in nothing but the variant: a run with
+another budget, say, is left out. Its interval is that of the mean of such differences over the seeds (Student's t).
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from statistics import fmean
 from typing import NamedTuple
@@ -13,6 +14,9 @@ from typing import NamedTuple
 from vlbench.cards import SuiteCard
 from vlbench.metrics.intervals import Estimate, seeds_interval
 from vlbench.record import RunRecord
+
+_OF_RUNS = {"variant", "seed", "start", "log_every", "save_every", "workers", "evaluate_batch"}
+"""Recipe values in which runs that are compared may differ."""
 
 
 class Subject(NamedTuple):
@@ -59,6 +63,13 @@ class Study(NamedTuple):
     outcomes: dict[Subject, list[Outcome]]
     pretraining: list[RunRecord]
     """What its runs begin from."""
+    left_out: tuple[str, ...] = ()
+    """The runs whose recipes differ from those of the others in more than the variant."""
+
+    @property
+    def compares(self) -> bool:
+        """Say whether any variant is set against another."""
+        return any(self.suite.reference(name) for name in self.suite.variants)
 
     def tally(self) -> dict[str, int]:
         """Count the verdicts."""
@@ -69,11 +80,12 @@ class Study(NamedTuple):
 def study(suite: SuiteCard, records: Iterable[RunRecord], *, smoke: bool = False) -> Study:
     """Gather a suite's runs by subject, method and variant; of several runs of one seed the last counts.
 
-    ``smoke``: those on a few examples count too.
+    Of runs of one method and subject whose recipes differ otherwise, those count that are most, the last if equally
+    many. ``smoke``: those on a few examples count too.
     """
     every = sorted(records, key=lambda one: (one.started, one.id))
     own = [one for one in every if one.suite == suite.id]
-    runs: dict[Subject, dict[str, dict[str, dict[int, RunRecord]]]] = {}
+    found: dict[tuple[Subject, str, bool], dict[str, dict[tuple[str, int], RunRecord]]] = {}
     for record in own:
         if (
             record.main is None
@@ -84,14 +96,32 @@ def study(suite: SuiteCard, records: Iterable[RunRecord], *, smoke: bool = False
         split, metric, _ = record.main
         trained = record.kind == "finetune" or bool(suite.variants[record.recipe.variant].begins_from)
         subject = Subject(record.task, record.dataset, split, metric, trained)
-        by_method = runs.setdefault(subject, {}).setdefault(record.method, {})
-        by_method.setdefault(record.recipe.variant, {})[record.seed] = record
+        # runs that only ask another's weights again have no training in common with those that trained
+        again = bool(suite.variants[record.recipe.variant].begins_from)
+        alike = found.setdefault((subject, record.method, again), {})
+        cell = (record.recipe.variant, record.seed)
+        kind = _kind(suite, record)
+        alike[kind] = {**alike.pop(kind, {}), cell: record}
+    runs: dict[Subject, dict[str, dict[str, dict[int, RunRecord]]]] = {}
+    left_out: list[str] = []
+    for (subject, method, _), kinds in found.items():
+        counted = max(reversed(kinds), key=lambda kind: len(kinds[kind]))
+        left_out += [record.id for kind in kinds if kind != counted for record in kinds[kind].values()]
+        for (variant, seed), record in kinds[counted].items():
+            runs.setdefault(subject, {}).setdefault(method, {}).setdefault(variant, {})[seed] = record
     outcomes = {
         subject: [one for method in sorted(methods) for one in _outcomes(suite, method, methods[method])]
         for subject, methods in sorted(runs.items())
     }
     begun = {one.recipe.start.removeprefix("run:") for one in own}
-    return Study(suite, outcomes, _begun_from(every, begun))
+    return Study(suite, outcomes, _begun_from(every, begun), tuple(sorted(left_out)))
+
+
+def _kind(suite: SuiteCard, record: RunRecord) -> str:
+    """Write down all of a recipe that variants and seeds have in common."""
+    own = {key for one in suite.variants.values() for key in one.run}
+    values = {key: value for key, value in record.recipe.named().items() if key not in {*_OF_RUNS, *own}}
+    return json.dumps(values, sort_keys=True)
 
 
 def _begun_from(records: Sequence[RunRecord], begun: set[str]) -> list[RunRecord]:
@@ -106,9 +136,8 @@ def _begun_from(records: Sequence[RunRecord], begun: set[str]) -> list[RunRecord
 
 
 def _outcomes(suite: SuiteCard, method: str, variants: dict[str, dict[int, RunRecord]]) -> list[Outcome]:
-    against = variants.get(suite.against, {})
     return [
-        _outcome(method, name, variants[name], {} if name == suite.against else against)
+        _outcome(method, name, variants[name], variants.get(suite.reference(name), {}))
         for name in suite.variants
         if name in variants
     ]

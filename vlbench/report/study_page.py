@@ -76,6 +76,9 @@ def study_page(found: Study) -> str:
             "found": [escape(sentence) for sentence in suite.found],
             "variants": [(name, escape(one.about)) for name, one in suite.variants.items()],
             "against": suite.against,
+            "compares": found.compares,
+            "zero_shot": ",".join(dict.fromkeys(one.task for one in found.outcomes if not one.trained)),
+            "left_out": found.left_out,
             "tally": ", ".join(counted),
             "summary": _markdown(_summary_columns(found), [one for one in _lines(found) if not _on_curve(found, one)]),
             "details": [
@@ -110,7 +113,7 @@ def _lines(found: Study) -> list[Line]:
     lines: dict[tuple[str, str], dict[Subject, Outcome]] = {}
     for subject, some in found.outcomes.items():
         for one in some:
-            if one.ahead or not found.suite.against:
+            if one.ahead or not found.compares:
                 lines.setdefault((one.method, one.variant), {})[subject] = one
     order = list(found.suite.variants)
     names = sorted(lines, key=lambda name: (name[0], order.index(name[1])))
@@ -118,7 +121,7 @@ def _lines(found: Study) -> list[Line]:
 
 
 def _summary_columns(found: Study) -> list[Column]:
-    tallied = [Column("clearly ahead", _tallied)] if found.suite.against else []
+    tallied = [Column("clearly ahead", _tallied)] if found.compares else []
     return [
         Column("method", lambda line: line[0], False),
         Column("variant", lambda line: line[1], False),
@@ -148,8 +151,13 @@ def _ahead(estimate: Estimate | None) -> str:
 
 
 def _columns(found: Study) -> list[Column]:
+    suite = found.suite
+    several = len({suite.reference(name) for name in suite.variants} - {""}) > 1
+    others = [Column("set against", lambda one: suite.reference(one.variant) or "-", False)] if several else []
+    ahead = "ahead by" if several else f"ahead of {suite.against} by"
     compared = [
-        Column(f"ahead of {found.suite.against} by", lambda one: signed(one.ahead.value) if one.ahead else "-"),
+        *others,
+        Column(ahead, lambda one: signed(one.ahead.value) if one.ahead else "-"),
         Column("95 % interval", lambda one: interval(one.ahead.low, one.ahead.high) if one.ahead else "-"),
         Column("verdict", lambda one: one.verdict, False),
     ]
@@ -158,10 +166,16 @@ def _columns(found: Study) -> list[Column]:
         Column("variant", lambda one: one.variant, False),
         Column("%", lambda one: number(one.value.value)),
         Column("over seeds", lambda one: interval(one.value.low, one.value.high)),
-        *(compared if found.suite.against else []),
+        *(compared if found.compares else []),
         Column("seeds", lambda one: ",".join(map(str, one.seeds))),
         Column("minutes", lambda one: number(one.minutes, 1)),
     ]
+
+
+def _teraflops(record: RunRecord) -> str:
+    """Say what a pre-training cost in operations, as counted on one of its steps."""
+    each = record.throughput.flops_per_sample
+    return f"{each * record.examples_seen / 1e12:.1f}" if each else "-"
 
 
 _PRETRAINING: list[Column] = [
@@ -171,6 +185,8 @@ _PRETRAINING: list[Column] = [
     Column("corpora", lambda one: one.dataset, False),
     Column("steps", lambda one: f"{one.steps:,}"),
     Column("examples", lambda one: f"{one.examples_seen:,}"),
+    Column("TFLOP", lambda one: _teraflops(one)),
     Column("minutes", lambda one: number(one.seconds / 60, 1)),
     Column("losses at the end", lambda one: ", ".join(f"{n} {v:.3f}" for n, v in one.losses.items()), False),
+    Column("note", lambda one: one.note or "-", False),
 ]
