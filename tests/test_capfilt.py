@@ -394,3 +394,18 @@ role = "images"
     typed = ("--set", f"corpora=world,{tmp_path}/made/corpus.toml", "--data", begun.data, *FEW)
     (record,) = found(command("pretrain", "blip", *typed))["runs"]
     assert record["note"] == ""
+
+
+def test_a_text_is_kept_from_the_probability_that_is_typed(begun: Begun, command: Command, tmp_path: Path) -> None:
+    kept = {}
+    for least in (0.5, 0.1):
+        folder = tmp_path / f"{least}"
+        about = found(command(*begun.typed(*FEW, "--into", folder, "--keep-above", least)))
+        assert about["made_of"]["keep above"] == least
+        decided = list(read_decisions(folder / "decisions.jsonl"))
+        judged = [text for one in decided for text in one.web]
+        assert all(text.kept == (text.probability > least) for text in judged if abs(text.probability - least) > 1e-3)
+        kept[least] = {one.number for one in decided if one.web[0].kept}
+    assert kept[0.5] < kept[0.1]
+    command(*begun.typed(*FEW, "--into", tmp_path / "0.5", "--keep-above", 0.2)).refused(1, "keep above")
+    command(*begun.typed(*FEW, "--into", tmp_path / "none", "--keep-above", 1)).refused(2)

@@ -67,6 +67,10 @@ def capfilt(
     ] = "pretrained",
     clean: Annotated[str, typer.Option("--clean", help="corpora of human captions to learn from, as a,b")] = "",
     suite: Suite = "quick",
+    keep_above: Annotated[
+        float,
+        typer.Option("--keep-above", min=0.001, max=0.999, help="keep texts that belong to their image this probably"),
+    ] = 0.5,
     into: Annotated[Path | None, typer.Option("--into", help="folder to write (DATA/capfilt/CORPUS)")] = None,
     limit: FirstOnly = 0,
     settings: Settings = None,
@@ -86,6 +90,6 @@ def capfilt(
 
     typed = typed_values(limit=limit, settings=settings)
     setting = Setting(suite, typed, data, out, device, fresh, not no_mlflow, as_json, debug)
-    wish = Wish(corpus, start, tuple(listed(clean)) if clean else (), into, suite, typed)
+    wish = Wish(corpus, start, tuple(listed(clean)) if clean else (), into, suite, typed, keep_above)
     command = CapFilt(setting, wish)
     finish(command.preview() if dry_run else command.carry_out())

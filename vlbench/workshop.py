@@ -138,6 +138,9 @@ def report(
     suite: Annotated[
         list[str] | None, typer.Option("--suite", help="file of a suite of your own, whose study is written, too")
     ] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="where corpora lie that CapFilt made: what it judged is written, too")
+    ] = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
@@ -146,8 +149,9 @@ def report(
     From the records that ship with vlbench, and with --out those of own runs, but for those on a few examples.
     """
     from vlbench.cards import SuiteCard
-    from vlbench.catalog import card_names, find_suite
-    from vlbench.paths import runs_root
+    from vlbench.catalog import MADE_CORPORA, card_names, find_suite
+    from vlbench.paths import card_folder, runs_root
+    from vlbench.report.bootstraps import CHECKED_IN, read_bootstrap
     from vlbench.report.compare import collect, write_leaderboards
     from vlbench.report.study_page import write_studies
 
@@ -162,7 +166,9 @@ def report(
     for line in [*found.warnings, *told]:
         print(f"vlbench: {line}", file=sys.stderr)
     written = [str(path) for path in write_leaderboards(found.records, into)]
-    compared = [str(path) for path in write_studies(found.records, studies, own)]
+    places = [*card_folder(CHECKED_IN).glob("*.json"), *(data.glob(f"{MADE_CORPORA}/*/capfilt.json") if data else ())]
+    judged = [read_bootstrap(path) for path in sorted(places)]
+    compared = [str(path) for path in write_studies(found.records, studies, own, judged)]
     if as_json:
         print_json({"leaderboards": written, "studies": compared})
     else:

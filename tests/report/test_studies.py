@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ from scipy import stats
 
 from vlbench.cards import SuiteCard, Variant
 from vlbench.record import RunRecord
+from vlbench.report.bootstraps import read_bootstrap
 from vlbench.report.compare import leading, write_leaderboards
 from vlbench.report.studies import Study, study
 from vlbench.report.study_page import study_page, write_studies
+from vlbench.types import BadData
 
 MakeRecord = Callable[..., RunRecord]
 SUITE = SuiteCard(
@@ -183,3 +186,36 @@ def test_variants_stand_in_their_study_and_not_in_leaderboards(
     (page,) = write_studies(renamed, tmp_path / "studies")
     assert page.name == "controlled.md"
     assert "+10.0" in page.read_text(encoding="utf-8")
+
+
+def test_what_capfilt_judged_stands_on_the_page_of_the_runs_that_began_from_it(
+    compared: Callable[..., list[RunRecord]], make_record: MakeRecord, tmp_path: Path
+) -> None:
+    begun = make_record(0.0, id="begun", kind="pretrain", suite="controlled", scores={}, losses={}, dataset="world")
+    records = compared([50.0, 51.0], [60.0, 61.5])
+    records[-1] = records[-1].model_copy(
+        update={"recipe": records[-1].recipe.model_copy(update={"start": "run:begun"})}
+    )
+    path = tmp_path / "capfilt.json"
+    content = {
+        "corpus": "world-web",
+        "runs": {"start": "run:begun", "captioner": "c", "filter": "f"},
+        "web": {
+            "texts": 4000,
+            "kept": 300,
+            "share_kept": 7.5,
+            "share_right": 70.08,
+            "precision": 96.14,
+            "recall": None,
+        },
+        "made_of": {"keep above": 1 / 3},
+        "synthetic": {"texts": 3999, "kept": 1, "share_kept": 0.03},
+    }
+    path.write_text(json.dumps(content))
+    judged = [read_bootstrap(path)]
+    page = study_page(study(SUITE, [*records, begun]), judged)
+    assert "| world-web | 0.33 | 4,000 | 70.1 | 7.5 | 96.1 | - | 3,999 | 0.0 | c | f |" in page
+    assert "CapFilt" not in study_page(study(SUITE, compared([50.0], [60.0])), judged)
+    path.write_text(json.dumps({**content, "runs": {}}))
+    with pytest.raises(BadData, match="not what vlbench capfilt writes"):
+        read_bootstrap(path)

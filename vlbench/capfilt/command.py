@@ -11,6 +11,7 @@ from vlbench.capfilt.decisions import DECISIONS, tally
 from vlbench.capfilt.folder import Place
 from vlbench.capfilt.planning import (
     COMMAND,
+    EVEN,
     Wish,
     batch_of,
     check_clean,
@@ -121,6 +122,7 @@ class CapFilt(Several):
                 "share of the nucleus": SHARE,
                 "repetition penalty": REPETITION_PENALTY,
                 "longest caption": LONGEST,
+                "keep above": self.wish.keep_above,
             }
             weights = {name: one.record.weights for name, one in zip(("captioner", "filter"), made, strict=True)}
             made_of = {**noisy.made_of(), **weights, **settings}
@@ -141,7 +143,7 @@ class CapFilt(Several):
             for planned, one in zip(self.plans, made, strict=True)
         )
         use_threads(captioner.learner.size() + judging.learner.size())
-        return Judge(captioner, judging, accelerator)
+        return Judge(captioner, judging, accelerator, self.wish.keep_above)
 
     def _judge_all(self, judge: Judge, noisy: Noisy, total: int, options: Options) -> None:
         from vlbench.capfilt.judging import Parts, judge_all
@@ -170,6 +172,7 @@ class CapFilt(Several):
         work, card = self.place.work, noisy.card
         counted = tally(work / DECISIONS, truth_of(card, self.data), whole=whole)
         home = f"vlbench {COMMAND} {self.wish.noisy} --start {about['runs']['start']}"
+        home += f" --keep-above {self.wish.keep_above:g}" if self.wish.keep_above != EVEN else ""
         left = write_corpora(work, self.place.folder, card, self.data, home)
         document = {
             "format": 1,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol, cast
@@ -13,6 +14,7 @@ from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
 from vlbench.capfilt.decisions import DECISIONS, Decision, Judged, whole_lines
+from vlbench.capfilt.planning import EVEN
 from vlbench.cards import CorpusCard
 from vlbench.corpora.corpus import Corpus
 from vlbench.corpora.images import BrokenImages, CorpusPixels
@@ -161,7 +163,11 @@ def _why(images: CorpusPixels, key: str) -> str:
 class Judge:
     """Both models, asked part by part."""
 
-    def __init__(self, captioner: Trained, judging: Trained, accelerator: Accelerator) -> None:
+    def __init__(
+        self, captioner: Trained, judging: Trained, accelerator: Accelerator, keep_above: float = EVEN
+    ) -> None:
+        """``keep_above``: how probably a text that is kept belongs to its image."""
+        self.odds = math.log(keep_above / (1 - keep_above))
         self.captioner, self.filter, self.accelerator = captioner, judging, accelerator
         for one in (captioner, judging):
             one.learner.to(accelerator.device)
@@ -194,14 +200,14 @@ class Judge:
         return found
 
     def _matching(self, image: Image, asked: Sequence[Sequence[str]]) -> list[tuple[bool, float]]:
-        """Say of every text of each image whether it belongs to it, and how probable that is."""
+        """Say of every text of each image whether it is kept, and how probably it belongs to it."""
         rows = torch.tensor([row for row, texts in enumerate(asked) for _ in texts])
         text = self.filter.collate.lay_out([text for texts in asked for text in texts])
         image, text, rows = send_to_device((image, text, rows), self.accelerator.device)
         model = self.filter.model
         with self.accelerator.autocast():
             logits = model.matching_head(model.read_with(model.look(image), text, rows)[:, 0]).float()
-        matched = (logits[:, 1] > logits[:, 0]).tolist()
+        matched = (logits[:, 1] - logits[:, 0] > self.odds).tolist()
         return list(zip(matched, [round(p, 4) for p in logits.softmax(-1)[:, 1].tolist()], strict=True))
 
 

@@ -16,6 +16,8 @@ from vlbench.stages import plan_stage
 from vlbench.tasks.places import located
 from vlbench.types import Misuse, WrongStart
 
+EVEN = 0.5
+"""The authors' filter keeps what belongs to its image more probably than not (section 3.3)."""
 COMMAND = "capfilt"
 """What marks the stages of a method's card that this command trains: its captioner, then its filter."""
 _WITH_IMAGES = ("pairs", "table", "pictures")
@@ -33,6 +35,8 @@ class Wish(NamedTuple):
     into: Path | None = None
     suite: str = "quick"
     typed: Mapping[str, Any] = {}
+    keep_above: float = EVEN
+    """How probably a text that is kept belongs to its image, by the filter."""
 
 
 def able() -> list[str]:

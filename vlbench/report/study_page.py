@@ -12,6 +12,8 @@ from vlbench.catalog import cards
 from vlbench.metrics.intervals import Estimate
 from vlbench.paths import write_text
 from vlbench.record import RunRecord
+from vlbench.report.bootstraps import COLUMNS as JUDGED
+from vlbench.report.bootstraps import Bootstrap, of_study
 from vlbench.report.columns import Column, interval, number, signed
 from vlbench.report.curves import curve_columns, curves, picture
 from vlbench.report.render import escape, from_template, grid, markdown_grid
@@ -25,15 +27,20 @@ Line = tuple[str, str, dict[Subject, Outcome]]
 """A method, a variant, and how it did on each subject."""
 
 
-def write_studies(records: Iterable[RunRecord], folder: Path, own: Sequence[SuiteCard] = ()) -> list[Path]:
+def write_studies(
+    records: Iterable[RunRecord],
+    folder: Path,
+    own: Sequence[SuiteCard] = (),
+    judged: Sequence[Bootstrap] = (),
+) -> list[Path]:
     """Write ``SUITE.md`` for every suite that compares variants and has runs, and a picture for each of its curves.
 
-    ``own``: suites beside those of the registry. Same input, same bytes.
+    ``own``: suites beside those of the registry; ``judged``: corpora that CapFilt made. Same input, same bytes.
     """
     known, written = list(records), []
     for suite in [*cards(SuiteCard), *own]:
         if suite.variants and (found := study(suite, known)).outcomes:
-            write_text(folder / f"{suite.id}.md", study_page(found))
+            write_text(folder / f"{suite.id}.md", study_page(found, judged))
             written.append(folder / f"{suite.id}.md")
             for subject in found.outcomes:
                 if some := curves(found, subject):
@@ -57,7 +64,7 @@ def _curves(found: Study, subject: Subject) -> tuple[str, str, str] | None:
     return some[0].key, _markdown(curve_columns(some), some), _picture(found, subject)
 
 
-def study_page(found: Study) -> str:
+def study_page(found: Study, judged: Sequence[Bootstrap] = ()) -> str:
     """Write a study as a page of Markdown."""
     suite, tally = found.suite, found.tally()
     told = {
@@ -85,6 +92,7 @@ def study_page(found: Study) -> str:
                 (_heading(subject), _markdown(_columns(found), some), _curves(found, subject))
                 for subject, some in found.outcomes.items()
             ],
+            "judged": _markdown(JUDGED, some) if (some := of_study(found, judged)) else "",
             "pretraining": _markdown(_PRETRAINING, found.pretraining) if found.pretraining else "",
         },
     )
