@@ -48,6 +48,12 @@ def test_a_method_is_pretrained_and_goes_on_to_a_task(command: Command, made: Pa
     assert tuned["recipe"]["start"] == f"run:{record['id']}"
     assert tuned["inputs"]["words"] == record["inputs"]["words"]
     assert "start" in tuned["inputs"]
+    # also where the suite's data are others: what sees regions is asked on those it has learned from
+    done = command("run", method, "vqa", "--data", made, "--start", f"run:{record['id']}", *FEW, "--limit", 24)
+    (asked,) = runs(done)
+    regions = method in ("lxmert", "vilbert")
+    assert asked["dataset"] == ("world" if regions else "easy-vqa")
+    assert ("whose regions it was pre-trained on" in done.err) is regions
 
 
 def test_the_next_stage_begins_from_the_one_before(command: Command, made: Path) -> None:

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 from rich.markup import escape
 
-from vlbench.cards import VARIANT, ModelCard, TaskCard
-from vlbench.catalog import card_names
+from vlbench.cards import VARIANT, DatasetCard, ModelCard, TaskCard
+from vlbench.catalog import card_names, cards, find_corpus
 from vlbench.chain import Chain, show_stages
 from vlbench.plan import PRETRAINED, Plan, find_model, names_of, plan
 from vlbench.possible import check_possible, other_data, trained_on
-from vlbench.runfolder import check_start
+from vlbench.runfolder import check_start, find_run, finished
 from vlbench.several import Setting, Several
 from vlbench.types import BadData, Fault, Impossible, Misuse, WrongStart
 
@@ -37,6 +37,8 @@ class Matrix(Several):
         self.plans: list[Plan] = []
         self.skipped: list[Skipped] = []
         self.impossible: list[Skipped] = []
+        self.moved: dict[tuple[str, str], str] = {}
+        """What is said of pairs that are asked on other data than the suite's, as their start fits no other."""
         self.made: dict[tuple[str, ...], Any] = {}
         """What was made already, by what it is a run of: a run, or the fault that stopped it."""
 
@@ -74,6 +76,12 @@ class Matrix(Several):
 
     def _plan(self, method: str, task: str, which: Mapping[str, Any]) -> Plan:
         made = plan(method, task, suite=self.suite, typed={**self.typed, **which})
+        if dataset := self._of_its_regions(made):
+            self.moved[made.model.id, task] = (
+                f"{made.model.id} is asked {task} on {dataset}, whose regions it was pre-trained on; "
+                f"{made.dataset.name}'s are of another detector"
+            )
+            made = plan(method, task, suite=self.suite, typed={**self.typed, **which, "dataset": dataset})
         asks = made.recipe.start.startswith(VARIANT)
         if self.trains and not (made.recipe.steps or made.recipe.epochs or asks):
             raise Misuse(
@@ -81,6 +89,27 @@ class Matrix(Several):
                 "say one with --set epochs=4, or answer without training: vlbench evaluate",
             )
         return made
+
+    def _of_its_regions(self, made: Plan) -> str:
+        """Name the made-up world that a run should be asked on, where none is typed: its regions are of one detector.
+
+        A method that sees regions and was pre-trained on the made-up world alone has learned what the detector of that
+        sees; regions of another are of another width.
+        """
+        start, size = made.recipe.start, made.recipe.size
+        if "dataset" in self.typed or made.dataset.made or made.model.sees_at(size) == "pixels":
+            return ""
+        corpora: Sequence[str] = ()
+        if start == PRETRAINED and made.model.pretrain:
+            corpora = Chain.of_run(made, self.typed).plan(0, self.suite).recipe.corpora
+        elif start.startswith("run:"):
+            earlier = finished(find_run(start.removeprefix("run:"), self.out))
+            corpora = earlier.recipe.corpora if earlier and earlier.kind == "pretrain" else ()
+        worlds = {find_corpus(name.partition("*")[0], self.data).made for name in corpora}
+        known = [
+            one.id for one in cards(DatasetCard) if {one.made} == worlds and one.made and one.id in made.task.datasets
+        ]
+        return known[0] if known else ""
 
     def carry_out(self) -> int:
         """Run all; print each result as it comes, and a table of all at the end; return the exit code."""
@@ -146,6 +175,8 @@ class Matrix(Several):
         return plan(planned.model.id, planned.task.id, suite=self.suite, typed=typed)
 
     def _leave_out(self) -> None:
+        for line in self.moved.values():
+            self.messages.print(line, markup=False, highlight=False)
         for left in self.impossible:
             self.messages.print(f"[yellow]left out: {escape(left.title)}: {escape(left.wrong)}[/]", highlight=False)
 
