@@ -8,6 +8,7 @@ import pytest
 from vlbench.cards import CorpusCard, DatasetCard, ModelCard, SuiteCard, TaskCard
 from vlbench.catalog import card_names, cards, find, read_card
 from vlbench.data.words import CLEANING
+from vlbench.engine.optimise import share_of_rate
 from vlbench.models.base import Model
 from vlbench.paths import card_folder
 from vlbench.plan import plan
@@ -15,6 +16,7 @@ from vlbench.plugins import load_code
 from vlbench.prepare import cleaning
 from vlbench.recipe import Recipe, parse_setting, resolve
 from vlbench.report.show import card_text
+from vlbench.stages import plan_stage
 from vlbench.tasks.base import Task
 from vlbench.types import BadData, Misuse
 
@@ -244,3 +246,13 @@ def test_all_keys_that_a_card_lacks_are_named_at_once(tmp_path: Path) -> None:
     path.write_text('name = "birds"\nlayout = "lines"\n')
     with pytest.raises(BadData, match=r"birds\.toml: these keys are required and missing: about, home, licence"):
         read_card(CorpusCard, path)
+
+
+def test_blips_rate_of_pretraining_falls_to_nine_tenths_after_every_epoch() -> None:
+    recipe = plan_stage("blip", "", suite="paper").recipe
+    steps, per_epoch = 97_000, 4_850
+    assert recipe.epochs == steps / per_epoch
+    for epoch in range(20):
+        for step in (epoch * per_epoch + 1, (epoch + 1) * per_epoch - 1):
+            wanted = min(step / (recipe.warmup * steps), 1.0) if epoch == 0 else 0.9**epoch
+            assert share_of_rate(step, steps, recipe) == pytest.approx(wanted)

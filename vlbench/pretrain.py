@@ -307,5 +307,6 @@ def _basis(plan: Plan, seen: int, examples: int) -> Basis:
     named = {"model": recipe.model, "task": recipe.task}
     wanted, _ = resolve([("card", {**named, **plan.model.pretraining(recipe.stage)})])
     loose = {"suite", "dataset", "size", "start", "stage", "train_splits", "evaluate_splits", "controls"}
-    same = all(value == getattr(wanted, key) for key, value in recipe if key not in {*loose, "seed", *RUNNING})
+    loose |= {"seed", *RUNNING} - {"accumulate"}  # in parts, a contrast has fewer others
+    same = all(value == getattr(wanted, key) for key, value in recipe if key not in loose)
     return "paper recipe" if same and recipe.size != "mini" else "reduced"

@@ -62,7 +62,11 @@ class Recipe(BaseModel):
     steps: int = Field(0, ge=0, description="optimiser steps; 0 = from epochs; both 0 = evaluate only")
     epochs: float = Field(0.0, ge=0, description="passes over the training examples, used where steps is 0")
     batch: int = Field(256, ge=1, description="examples an optimiser step sees, over all processes")
-    accumulate: int = Field(1, ge=1, description="parts a batch is computed in, to save memory; same result")
+    accumulate: int = Field(
+        1,
+        ge=1,
+        description="parts a batch is computed in, to save memory; contrasts are within a part",
+    )
     evaluate_batch: int = Field(1024, ge=1, description="examples a forward pass answers")
     rate: float = Field(5e-5, gt=0, description="peak learning rate")
     warmup: float = Field(0.1, ge=0, le=1, description="share of the steps in which the rate rises from 0")

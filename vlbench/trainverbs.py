@@ -27,7 +27,7 @@ from vlbench.options import (
     typed_values,
 )
 
-FirstOnly = Annotated[int, typer.Option("--limit", min=0, help="use only the first N examples of each corpus")]
+FirstOnly = Annotated[int, typer.Option("--limit", min=0, help="use only the first N examples of the corpora together")]
 
 
 @app.command()

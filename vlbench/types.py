@@ -65,7 +65,10 @@ def as_fault(error: Exception) -> Fault:
         place = f"{error.filename}: " if error.filename else ""
         return Fault(f"{place}{error.strerror or error}", "nothing already written is lost; the same command goes on")
     if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
-        return Fault("out of memory", "try --set accumulate=2 (the same result in less memory) or a smaller --size")
+        return Fault(
+            "out of memory",
+            "try --set accumulate=2 (less memory; contrasts are within each part then) or a smaller --size",
+        )
     first = str(error).strip().splitlines()[0] if str(error).strip() else ""
     return Fault(
         f"unexpected {type(error).__name__}: {first}",

@@ -12,7 +12,7 @@ from vlbench.engine.optimise import parameter_groups
 from vlbench.learner import Learner
 from vlbench.models.beit3 import BEiT3
 from vlbench.nn.masked_data import cover
-from vlbench.nn.masking import IGNORED
+from vlbench.nn.masking import IGNORED, mask_words, one_each
 from vlbench.recipe import Recipe
 from vlbench.types import Batch, Image, Text
 
@@ -164,3 +164,42 @@ def test_positions_of_the_tokeniser_do_not_decay_and_no_rate_is_divided() -> Non
     name = "image_tokeniser.encoder.layers.0.attention.part.qkv.weight"
     assert built.decays(name, built.get_parameter(name))
     assert built.distance(name) == 0
+
+
+def test_the_four_losses_are_mean_cross_entropies_of_what_was_hidden() -> None:
+    """A plain restatement: the same draws, one loop over what is hidden."""
+    built = model(*ASKS).eval()
+    tokeniser = built.image_tokeniser
+    assert tokeniser is not None
+    tokeniser.train().quantiser(tokeniser.latents(batch().image.values))
+    tokeniser.eval()
+    given = batch()
+    codes_of = tokeniser.codes(given.image.values)
+    words_of = {"vocabulary": 50, "mask": built.mask_token, "kept": built.special_tokens}
+
+    def plain(output: torch.nn.Module, states: Tensor, hidden: Tensor) -> float:
+        logs, total, count = output(states).log_softmax(-1), 0.0, 0
+        for row in range(len(hidden)):
+            for place in range(hidden.shape[1]):
+                if (label := int(hidden[row, place])) != IGNORED:
+                    total, count = total - float(logs[row, place, label]), count + 1
+        assert count
+        return total / count
+
+    with torch.no_grad():
+        torch.manual_seed(5)
+        own = built.losses(given)
+        torch.manual_seed(5)
+        hidden = mask_words(given.text, rate=0.15, **words_of)  # type: ignore[arg-type]
+        text_words = plain(built.word_output, built.read_text(hidden.text), hidden.labels)  # type: ignore[arg-type]
+        image, text = one_each(given.image._replace(codes=codes_of), given.text)
+        hidden = mask_words(text, rate=0.5, **words_of)  # type: ignore[arg-type]
+        covered, codes = cover(image.codes)  # type: ignore[arg-type]
+        pair = built.fuse(built.see(image, covered), hidden.text)
+        pair_words = plain(built.word_output, pair.text, hidden.labels)  # type: ignore[arg-type]
+        pair_codes = plain(built.code_output, pair.image[:, 1:], codes)  # type: ignore[arg-type]
+        covered, codes = cover(codes_of)
+        image_codes = plain(built.code_output, built.read_image(given.image, covered)[:, 1:], codes)  # type: ignore[arg-type]
+    found = {name: float(loss) for name, loss in own.items()}
+    wanted = {"text_words": text_words, "pair_words": pair_words, "pair_codes": pair_codes, "image_codes": image_codes}
+    assert found == pytest.approx(wanted, rel=1e-5)

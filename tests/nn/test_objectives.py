@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vlbench.nn import objectives
-from vlbench.nn.masking import IGNORED
+from vlbench.nn.masking import IGNORED, hard_negatives
 
 SIZES = [(1, 1, 2), (3, 4, 5), (6, 2, 9)]
 
@@ -115,3 +115,67 @@ def test_predictions_are_told_where_a_class_is_asked_for_and_of_true_pairs() -> 
         assert torch.equal(heard[1], matched[[0, 3]])
     objectives.masked_lm_loss(words, labels)
     assert len(told) == 3
+
+
+def probabilities(logits: list[float]) -> list[float]:
+    return [math.exp(-cross_entropy(logits, place)) for place in range(len(logits))]
+
+
+@pytest.mark.parametrize(("pairs", "regions", "classes"), SIZES)
+def test_region_distributions_are_compared_where_regions_were_hidden(pairs: int, regions: int, classes: int) -> None:
+    torch.manual_seed(pairs)
+    logits, wanted = torch.randn(pairs, regions, classes), torch.randn(pairs, regions, classes).softmax(-1)
+    wanted[0, 0] = torch.eye(classes)[0]  # 0 log 0 = 0
+    chosen = torch.rand(pairs, regions) < 0.5
+    chosen[0, 0] = True
+    total = 0.0
+    for p in range(pairs):
+        for r in range(regions):
+            said = probabilities(logits[p, r].tolist())
+            known = wanted[p, r].tolist()
+            if chosen[p, r]:
+                total += sum(k * math.log(k / s) for k, s in zip(known, said, strict=True) if k > 0)
+    made = objectives.region_distribution_loss(logits, wanted, chosen)
+    assert float(made) == pytest.approx(total / int(chosen.sum()), rel=1e-4)
+
+
+@pytest.mark.parametrize(("rows", "_", "columns"), SIZES)
+def test_contrast_with_soft_targets(rows: int, _: int, columns: int) -> None:
+    torch.manual_seed(rows)
+    logits, targets = torch.randn(rows, columns), torch.randn(rows, columns).softmax(-1)
+    plain = [
+        sum(float(targets[i, j]) * cross_entropy(logits[i].tolist(), j) for j in range(columns)) for i in range(rows)
+    ]
+    assert float(objectives.contrastive_loss(logits, targets)) == pytest.approx(sum(plain) / rows, rel=1e-5)
+    hard = [cross_entropy(logits[i].tolist(), i) for i in range(min(rows, columns))]
+    made = objectives.contrastive_loss(logits[: len(hard)])
+    assert float(made) == pytest.approx(sum(hard) / len(hard), rel=1e-5)
+
+
+@pytest.mark.parametrize(("pairs", "length", "words"), SIZES)
+def test_hidden_words_after_a_teacher(pairs: int, length: int, words: int) -> None:
+    torch.manual_seed(pairs)
+    logits, teacher = torch.randn(2, pairs, length, words)
+    labels = torch.randint(-1, words, (pairs, length))
+    labels[0, 0] = 0
+    each = [
+        sum(k * cross_entropy(logits[p, w].tolist(), v) for v, k in enumerate(probabilities(teacher[p, w].tolist())))
+        for p in range(pairs) for w in range(length) if labels[p, w] != IGNORED
+    ]  # fmt: skip
+    made = objectives.distilled_word_loss(logits, labels, teacher)
+    assert float(made) == pytest.approx(sum(each) / len(each), rel=1e-4)
+    assert float(objectives.distilled_word_loss(logits, torch.full_like(labels, IGNORED), teacher)) == 0
+
+
+def test_hard_negatives_come_as_often_as_the_softmax_of_their_scores() -> None:
+    torch.manual_seed(0)
+    scores, drawn = torch.tensor([[2.0, 1.0, 0.0, -1.0], [0.0, 0.0, 5.0, 1.0]]), 20_000
+    same = torch.tensor([[True, False, False, False], [False, False, True, True]])
+    found = torch.stack([hard_negatives(scores, same) for _ in range(drawn)])
+    for row in range(2):
+        raw = [math.exp(float(s)) * (not own) for s, own in zip(scores[row], same[row], strict=True)]
+        counts = torch.bincount(found[:, row], minlength=4) / drawn
+        for count, weight in zip(counts.tolist(), raw, strict=True):
+            assert count == pytest.approx(weight / sum(raw), abs=0.015)
+    alone = hard_negatives(torch.zeros(1, 3), torch.ones(1, 3, dtype=torch.bool))  # nothing else is there to draw
+    assert 0 <= int(alone) < 3
