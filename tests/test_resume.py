@@ -166,3 +166,31 @@ def test_the_same_command_after_the_end_runs_nothing(line: list[str], tmp_path: 
     assert second.returncode == 0
     assert "finished before" in errors
     assert before == {path: path.stat().st_mtime_ns for path in folder(tmp_path).rglob("*") if path.name != ".lock"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["lxmert", "vilbert", "vlmo", "blip", "coca", "beit3", "meter"])
+def test_every_methods_stages_go_on_after_kill_9(method: str, made: Path, tmp_path: Path) -> None:
+    """Killed in each of its stages and between them; the last weights and all losses are those of one that was not."""
+    typed = ["pretrain", method, "--set", "steps=12", "--set", "batch=8", "--set", "image_size=0", *OFTEN]
+    line = [sys.executable, "-m", "vlbench", *typed, "--data", str(made)]
+
+    def logged_in(out: Path) -> int:
+        return sum(log.read_text().count('"event": "step"') for log in out.glob("*/*/*/log.jsonl"))
+
+    def left(out: Path) -> list[tuple[str, str, dict[str, float]]]:
+        records = [read_record(path) for path in sorted(out.glob("*/*/*/record.json"))]
+        return [(one.recipe.stage, one.weights, one.losses) for one in records]
+
+    whole = tmp_path / "whole"
+    _, errors = (run := start(line, whole)).communicate(timeout=600)
+    assert run.returncode == 0, errors
+    moments = random.Random(method)
+    killed = tmp_path / "killed"
+    for stage in range(len(left(whole))):
+        reached = 12 * stage + moments.randint(0 if stage else 1, 11)
+        kill_when(start(line, killed), lambda reached=reached: logged_in(killed) >= reached)
+    _, errors = (run := start(line, killed)).communicate(timeout=600)
+    assert run.returncode == 0, errors
+    assert left(killed) == left(whole)
+    assert len(list(killed.glob("*/*/*"))) == len(left(whole))  # no stage was begun twice
