@@ -150,7 +150,11 @@ def test_a_published_tokeniser_is_taken_where_the_start_has_none(
     taken = of_tokeniser(record)
     assert {name.removeprefix(BELOW) for name in taken} == set(tokeniser.state_dict())
     assert all(torch.equal(taken[BELOW + name], part) for name, part in tokeniser.state_dict().items())
-    first, second = runs(command(*typed))  # a tokeniser of one's own is not replaced
+    (planned,) = json.loads(command(*typed, "--dry-run").out)["plans"]
+    assert (planned["stage"], planned["takes"]) == ("masked", "the published image-tokeniser")
+    (taken_again,) = runs(command(*typed))  # none is trained where the published one is
+    assert taken_again["id"] == record["id"]
+    first, second = runs(command(*typed, "--stage", "image-tokeniser,masked"))  # but where that is typed
     assert "part:image-tokeniser" not in {**first["inputs"], **second["inputs"]}
     own = of_tokeniser(first)
     assert all(torch.equal(part, own[name]) for name, part in of_tokeniser(second).items())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from itertools import product
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.markup import escape
@@ -14,7 +15,7 @@ from vlbench.catalog import card_names, find
 from vlbench.plan import PRETRAINED, Plan, names_of
 from vlbench.processes import is_first, several
 from vlbench.several import Setting, Several
-from vlbench.stages import plan_stage, stages_of
+from vlbench.stages import plan_stage, stages_of, unpublished
 from vlbench.types import Fault, Impossible
 
 
@@ -28,12 +29,16 @@ class Chain(NamedTuple):
     """What holds where the suite says nothing else."""
 
     @classmethod
-    def of_run(cls, planned: Plan, typed: Mapping[str, Any]) -> Chain:
-        """Return what a run begins from: its size and numbers, the pre-training of its variant, for its task."""
+    def of_run(cls, planned: Plan, data: Path) -> Chain:
+        """Return what a run begins from: its size and numbers, the pre-training of its variant, for its task.
+
+        ``data``: where published parts lie, which are not trained again.
+        """
         recipe = planned.recipe
         own: dict[str, Any] = {"size": recipe.size, "variant": recipe.variant}
         own |= {"changes": recipe.changes} if recipe.changes else {}
-        return cls(planned.model.id, own, planned.model.stages_for(planned.task.id), {"seed": recipe.seed})
+        stages = unpublished(planned.model, planned.model.stages_for(planned.task.id), recipe.size, data)
+        return cls(planned.model.id, own, stages, {"seed": recipe.seed})
 
     def plan(self, place: int, suite: str, start: str = "") -> Plan:
         """Plan a stage; ``start``: what it begins from, where that is not for the recipe to say."""
@@ -117,6 +122,10 @@ class Chains(Several):
                     continue
                 asked = {**self._built(variant), **self.typed, **variant, **(seed if seeds else {})}
                 chain = Chain(method, asked, stages_of(method, stages), seed)
+                if not stages:
+                    made = chain.plan(0, self.suite)
+                    left = unpublished(made.model, chain.stages, made.recipe.size, self.data)
+                    chain = chain._replace(stages=left)
                 if all(chain.plan(0, self.suite).recipe != one.plan(0, self.suite).recipe for one in self.chains):
                     self.chains.append(chain)  # variants and seeds may share what they begin from
 

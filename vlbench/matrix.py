@@ -101,7 +101,7 @@ class Matrix(Several):
             return ""
         corpora: Sequence[str] = ()
         if start == PRETRAINED and made.model.pretrain:
-            corpora = Chain.of_run(made, self.typed).plan(0, self.suite).recipe.corpora
+            corpora = Chain.of_run(made, self.data).plan(0, self.suite).recipe.corpora
         elif start.startswith("run:"):
             earlier = finished(find_run(start.removeprefix("run:"), self.out))
             corpora = earlier.recipe.corpora if earlier and earlier.kind == "pretrain" else ()
@@ -168,7 +168,7 @@ class Matrix(Several):
     def _pretrained(self, planned: Plan) -> Plan:
         """Make the pre-training a run begins from, where it is not there; return the run that does."""
         recipe = planned.recipe
-        chain = Chain.of_run(planned, self.typed)
+        chain = Chain.of_run(planned, self.data)
         made = chain.carry_out(self, before=True)
         typed = {**self.typed, "seed": recipe.seed, "start": f"run:{made[-1].record.id}"}
         typed |= {"variant": recipe.variant} if recipe.variant else {}
@@ -276,7 +276,7 @@ class Matrix(Several):
 
     def _preview_stages(self) -> list[dict[str, Any]]:
         """Say which stages of pre-training come before the runs, each once however many runs begin from it."""
-        chains = [Chain.of_run(planned, self.typed) for planned in self.plans if planned.recipe.start == PRETRAINED]
+        chains = [Chain.of_run(planned, self.data) for planned in self.plans if planned.recipe.start == PRETRAINED]
         found: list[dict[str, Any]] = []
         for chain in chains:
             found += [stage for stage in chain.preview(self) if stage not in found]

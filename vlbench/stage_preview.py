@@ -15,6 +15,7 @@ from vlbench.plan import Plan
 from vlbench.preview import missing_checkpoint, missing_words, recorded, size_in_words
 from vlbench.record import RunRecord
 from vlbench.report.overview import words
+from vlbench.stages import unpublished
 from vlbench.tasks.places import located
 from vlbench.types import BadData
 from vlbench.world.layout import MANIFEST
@@ -29,7 +30,9 @@ def preview_stage(plan: Plan, data: Path, out: Path, before: str = "") -> dict[s
     cards = [find_corpus(name.partition("*")[0], data) for name in recipe.corpora]
     times = [int(name.partition("*")[2] or 1) for name in recipe.corpora]
     stages = plan.model.stages()
-    skipped = stages[: stages.index(recipe.stage)] if recipe.start == "scratch" and not before else []
+    earlier = stages[: stages.index(recipe.stage)] if recipe.start == "scratch" and not before else []
+    skipped = unpublished(plan.model, earlier, recipe.size, data)
+    taken = [stage for stage in earlier if stage not in skipped]
     missing = [line for card in cards for line in _missing_corpus(plan, card, data)]
     if not any(card.made for card in cards):
         missing += missing_words(plan, data)
@@ -53,6 +56,7 @@ def preview_stage(plan: Plan, data: Path, out: Path, before: str = "") -> dict[s
         "steps": steps,
         **({"changes": values["changes"]} if recipe.changes else {}),
         "start": f"the stage {before}" if before else recipe.start,
+        **({"takes": f"the published {', '.join(taken)}"} if taken else {}),
         **({"without": f"the stages before it ({', '.join(skipped)}), as --stage leaves them out"} if skipped else {}),
         "examples": f"{examples:,}" if examples else "counted when the corpora are opened",
         "time": _time(like, steps * recipe.batch),

@@ -7,6 +7,7 @@ folders, records and starts are those of all runs.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from vlbench.cards import DatasetCard, ModelCard, TaskCard
@@ -73,6 +74,12 @@ def stages_of(method: str, typed: Sequence[str] = ()) -> list[str]:
     for name in typed:
         _stage(model, name)
     return list(typed)
+
+
+def unpublished(model: ModelCard, stages: Sequence[str], size: str, data: Path) -> list[str]:
+    """Leave out stages that make a part whose published file is here, as the next takes that (an image tokeniser)."""
+    there = {part.name for part in model.part if part.size == size and (data / part.file).is_file()}
+    return [stage for stage in stages if stage not in there]
 
 
 def _groups(method: str, stage: str) -> list[str]:
