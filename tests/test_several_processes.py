@@ -27,8 +27,11 @@ from vlbench.engine.devices import open_device
 from vlbench.engine.optimise import make_optimiser, set_rate
 from vlbench.engine.train import train
 from vlbench.models.coca import CoCa
+from vlbench.models.vlmo import Draws as VlmoDraws
+from vlbench.models.vlmo import VLMo
 from vlbench.nn.contrast import Features, PairedProjection, momentum_contrast
 from vlbench.nn.gather import alone, gather, gather_blocks, own_first
+from vlbench.nn.masking import MaskedWords
 from vlbench.nn.momentum import Queue
 from vlbench.paths import make_folder
 from vlbench.recipe import Recipe
@@ -131,6 +134,35 @@ def compare_loss(loss: Loss, counts: Sequence[int], ids: Tensor) -> None:
         torch.testing.assert_close(*of_albef.queues)  # type: ignore[attr-defined]
 
 
+def compare_matching(counts: Sequence[int]) -> None:
+    """Hold what VLMo says of pairs with wrong partners of any process against what it says of them on one."""
+    rank, total = distributed.get_rank(), sum(counts)
+    own = slice(sum(counts[:rank]), sum(counts[: rank + 1]))
+    torch.manual_seed(4)
+    model = VLMo(
+        vocabulary=50, distances=16, special_tokens=(0, 1, 2), mask_token=3, image_size=16, patch=4, width=24, heads=3,
+        inner=40, layers=3, fusion_layers=1, pretraining=True, wanted_losses=("matching",),
+    ).eval()  # fmt: skip
+    pixels, tokens = torch.randn(total, 3, 16, 16), torch.randint(4, 49, (total, 7))
+    longest = 5 if rank == 0 else 7
+    mask = torch.arange(7) < torch.tensor([5] * counts[0] + [7] * counts[1])[:, None]
+    wrong = torch.randint(total, (2, total))
+    hidden = MaskedWords(Text(tokens, mask), tokens)  # not asked for here
+    with torch.no_grad():
+        with alone():
+            whole = model.match(Image(pixels), Text(tokens * mask, mask), VlmoDraws(hidden, *wrong))
+        text = Text((tokens * mask)[own, :longest], mask[own, :longest])
+        found = model.match(Image(pixels[own]), text, VlmoDraws(hidden, *wrong[:, own]))
+        expected = torch.cat([part[own] for part in whole.split(total)])
+        torch.testing.assert_close(found, expected)
+        pairs = Features(*functional.normalize(torch.randn(2, total, 24)[:, own], dim=-1))
+        same = torch.eye(counts[rank], dtype=torch.bool)
+        places = torch.arange(total)[own]
+        drawn = torch.stack([torch.stack([*model.contrast.negatives(pairs, same)]) for _ in range(40)])
+    assert not (drawn == places).any()
+    assert set(drawn.flatten().tolist()) - set(places.tolist())  # those of the other process, too
+
+
 class Line(nn.Module):
     """A linear map, whose loss is a mean over one's own examples."""
 
@@ -202,6 +234,7 @@ def compare() -> None:
         compare_loss(of_vlmo, counts, each)
         compare_loss(of_albef, counts, each)
         compare_loss(of_albef, counts, shared)
+        compare_matching(counts)
     nothing = torch.full((3 * rank, 2), float(rank))  # process 0 has none
     assert torch.equal(gather(nothing), torch.ones(3, 2))
     assert torch.equal(own_first(torch.full((1 + rank,), rank)), torch.tensor([[0, 1, 1], [1, 1, 0]][rank]))

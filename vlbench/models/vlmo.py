@@ -27,10 +27,11 @@ from vlbench.models.masked_images import BELOW, TOKENISER, MaskedImageModel
 from vlbench.nn.contrast import Features, PairedProjection, row_of_each, together
 from vlbench.nn.embed import PatchEmbedding, TextEmbedding, per_pair
 from vlbench.nn.experts import DistanceBias, ModalityExpertTransformer
+from vlbench.nn.gather import gather, gather_texts, is_shared, own_places
 from vlbench.nn.heads import Encodes, Head
 from vlbench.nn.initial import draw_normal, spread
 from vlbench.nn.layers import Transform
-from vlbench.nn.masking import MaskedWords, hard_negatives, mask_words, own_texts
+from vlbench.nn.masking import MaskedWords, mask_words, own_texts
 from vlbench.nn.objectives import masked_lm_loss, matching_loss
 from vlbench.nn.pool import FirstToken
 from vlbench.nn.positions import resize_distances, resize_positions
@@ -54,9 +55,9 @@ class Draws(NamedTuple):
 
     words: MaskedWords
     images: Tensor
-    """[P]: the pair whose image each text is wrongly given."""
+    """[P]: the pair, among those of all processes, whose image each text is wrongly given."""
     texts: Tensor
-    """[P]: the pair whose text each image is wrongly given."""
+    """[P]: the pair, among those of all processes, whose text each image is wrongly given."""
 
 
 class VLMo(MaskedImageModel):
@@ -188,8 +189,8 @@ class VLMo(MaskedImageModel):
         if self.stage == "text":
             return self.text_losses(batch)
         main, branch = self.embed(batch.image, batch.text, branch=True)
-        same, alike = together(batch.image, batch.text), self.contrast.scores(main)
-        draws = Draws(self.hide(batch.text), hard_negatives(alike.T, same), hard_negatives(alike, same))
+        same = together(batch.image, batch.text)
+        draws = Draws(self.hide(batch.text), *self.contrast.negatives(main, same))
         return {
             "contrastive": self.contrast.loss(main, same),
             "branch_contrastive": self.branch_contrast.loss(branch, same),
@@ -207,8 +208,16 @@ class VLMo(MaskedImageModel):
 
     def match(self, image: Image, text: Text, draws: Draws) -> Tensor:
         """Say whether true pairs match, then texts with a wrong image, then images with a wrong text: [3 P, 2]."""
-        shown, said = row_of_each(image.rows, draws.images), row_of_each(text.rows, draws.texts)
-        pairs = torch.cat([shown, shown[draws.images], shown]), torch.cat([said, said, said[draws.texts]])
+        own = own_places(draws.images)
+        if is_shared():
+            image = Image(gather(per_pair(image.values, image.rows)))
+            text = Text(*(gather_texts(per_pair(part, text.rows)) for part in text[:2]))
+        every = torch.arange(len(image.values), device=own.device) if is_shared() else own
+        shown, said = row_of_each(image.rows, every), row_of_each(text.rows, every)
+        pairs = (
+            torch.cat([shown[own], shown[draws.images], shown[own]]),
+            torch.cat([said[own], said[own], said[draws.texts]]),
+        )
         states = self.encode(image._replace(rows=pairs[0]), text._replace(rows=pairs[1]))
         logits: Tensor = self.matching_head(states.pooled)
         return logits

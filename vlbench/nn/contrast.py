@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vlbench.nn.embed import per_pair
-from vlbench.nn.gather import gather, gather_blocks, own_first
+from vlbench.nn.gather import gather, gather_blocks, own_first, own_places
 from vlbench.nn.heads import Encodes, Head
 from vlbench.nn.masking import hard_negatives
 from vlbench.nn.momentum import Queue
@@ -180,6 +180,16 @@ class PairedProjection(nn.Module):
         """Say how each image likes each text, [P, P]."""
         likeness: Tensor = self.log_scale.exp() * pairs.image @ pairs.text.T
         return likeness
+
+    def negatives(self, pairs: Features, same: Tensor) -> Negatives:
+        """Draw a wrong partner for each text and image, one like it, among the pairs of all processes.
+
+        ``same`` [P, P]: which of one's own pairs belong together.
+        """
+        others, scale = Features(*map(gather, pairs)), self.log_scale.exp()
+        known = gather_blocks(same)[own_places(same)]
+        likeness = pairs.text @ others.image.T, pairs.image @ others.text.T
+        return Negatives(*(hard_negatives(scale * each, known) for each in likeness))
 
     def loss(self, pairs: Features, same: Tensor) -> Tensor:
         """Contrast the pairs; ``same`` [P, P]: which belong together."""

@@ -23,6 +23,17 @@ def alone() -> Iterator[None]:
         _ALONE.reset(before)
 
 
+def own_places(part: Tensor) -> Tensor:
+    """Number the rows of one's own part [N, ...] among those of all processes: [N]."""
+    first = 0 if _processes() == 1 else sum(_lengths(part)[: distributed.get_rank()])
+    return torch.arange(first, first + len(part), device=part.device)
+
+
+def is_shared() -> bool:
+    """Say whether other processes have a part, too."""
+    return _processes() > 1
+
+
 def _processes() -> int:
     if _ALONE.get() or not distributed.is_available() or not distributed.is_initialized():
         return 1
