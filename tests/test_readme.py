@@ -34,6 +34,7 @@ BESIDE = {
     "registry/published/": "published results, costs and hyper-parameters with their sources",
     "registry/tasks/": "cards: form, metric, data sets",
     "registry/weights/": "official checkpoint names -> ours",
+    "reports/capfilt/": "what CapFilt judged, by corpus",
     "reports/leaderboards/": "generated from the records",
     "reports/results/": "checked-in run records",
     "reports/templates/": "how tables become Markdown",

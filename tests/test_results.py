@@ -8,8 +8,10 @@ import pytest
 
 from vlbench.cards import SuiteCard
 from vlbench.catalog import find, find_suite, known_forms
+from vlbench.paths import card_folder
 from vlbench.plan import plan
 from vlbench.record import RunRecord, read_record
+from vlbench.report.bootstraps import read_bootstrap
 from vlbench.report.result import warnings
 
 RESULTS = Path(__file__).resolve().parents[1] / "reports" / "results"
@@ -87,3 +89,12 @@ def test_a_study_has_every_variant_with_every_seed() -> None:
         seeds = {seed for _, seed in have}
         assert have == {(variant, seed) for variant in suite.variants for seed in seeds}, (name, method, task)
         assert seeds >= set(suite.seeds) or not trained, (name, method, task)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((card_folder("reports") / "capfilt").glob("*.json")), ids=lambda path: path.stem
+)
+def test_what_judged_a_corpus_has_its_records(path: Path) -> None:
+    judged = read_bootstrap(path)
+    ids = {file.stem for file in FILES}
+    assert {judged.start, judged.runs["captioner"], judged.runs["filter"]} <= ids
