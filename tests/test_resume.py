@@ -180,7 +180,7 @@ def test_every_methods_stages_go_on_after_kill_9(method: str, made: Path, tmp_pa
 
     def left(out: Path) -> list[tuple[str, str, dict[str, float]]]:
         records = [read_record(path) for path in sorted(out.glob("*/*/*/record.json"))]
-        return [(one.recipe.stage, one.weights, one.losses) for one in records]
+        return sorted((one.recipe.stage, one.weights, one.losses) for one in records)
 
     whole = tmp_path / "whole"
     _, errors = (run := start(line, whole)).communicate(timeout=600)

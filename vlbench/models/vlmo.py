@@ -24,10 +24,10 @@ import torch
 from torch import Tensor, nn
 
 from vlbench.models.masked_images import BELOW, TOKENISER, MaskedImageModel
-from vlbench.nn.contrast import Features, PairedProjection, row_of_each, together
+from vlbench.nn.contrast import Features, PairedProjection, of_all_processes, together
 from vlbench.nn.embed import PatchEmbedding, TextEmbedding, per_pair
 from vlbench.nn.experts import DistanceBias, ModalityExpertTransformer
-from vlbench.nn.gather import gather, gather_texts, is_shared, own_places
+from vlbench.nn.gather import own_places
 from vlbench.nn.heads import Encodes, Head
 from vlbench.nn.initial import draw_normal, spread
 from vlbench.nn.layers import Transform
@@ -209,17 +209,9 @@ class VLMo(MaskedImageModel):
     def match(self, image: Image, text: Text, draws: Draws) -> Tensor:
         """Say whether true pairs match, then texts with a wrong image, then images with a wrong text: [3 P, 2]."""
         own = own_places(draws.images)
-        if is_shared():
-            image = Image(gather(per_pair(image.values, image.rows)))
-            text = Text(*(gather_texts(per_pair(part, text.rows)) for part in text[:2]))
-        every = torch.arange(len(image.values), device=own.device) if is_shared() else own
-        shown, said = row_of_each(image.rows, every), row_of_each(text.rows, every)
-        pairs = (
-            torch.cat([shown[own], shown[draws.images], shown[own]]),
-            torch.cat([said[own], said[own], said[draws.texts]]),
-        )
-        states = self.encode(image._replace(rows=pairs[0]), text._replace(rows=pairs[1]))
-        logits: Tensor = self.matching_head(states.pooled)
+        image, text, shown, said = of_all_processes(image, text, draws.images)
+        first, second = shown[torch.cat([own, draws.images, own])], said[torch.cat([own, own, draws.texts])]
+        logits: Tensor = self.matching_head(self.encode(image._replace(rows=first), text._replace(rows=second)).pooled)
         return logits
 
     def hide(self, text: Text) -> MaskedWords:

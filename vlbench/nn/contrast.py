@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vlbench.nn.embed import per_pair
-from vlbench.nn.gather import gather, gather_blocks, own_first, own_places
+from vlbench.nn.gather import gather, gather_blocks, gather_texts, is_shared, own_first, own_places
 from vlbench.nn.heads import Encodes, Head
 from vlbench.nn.masking import hard_negatives
 from vlbench.nn.momentum import Queue
@@ -78,6 +78,18 @@ def row_of_each(rows: Tensor | None, pairs: Tensor) -> Tensor:
     ``rows``: those of an Image or a Text; None where each pair has its own.
     """
     return torch.arange(len(pairs), device=pairs.device) if rows is None else rows
+
+
+def of_all_processes(image: Image, text: Text, pairs: Tensor) -> tuple[Image, Text, Tensor, Tensor]:
+    """Return images and texts of the pairs of all processes, and the row of either that each pair has.
+
+    On one process they are as they were; ``pairs`` [P]: one's own.
+    """
+    if is_shared():
+        image = Image(gather(per_pair(image.values, image.rows)))
+        text = Text(*(gather_texts(per_pair(part, text.rows)) for part in text[:2]))
+        pairs = torch.arange(len(image.values), device=pairs.device)
+    return image, text, row_of_each(image.rows, pairs), row_of_each(text.rows, pairs)
 
 
 def together(image: Image, text: Text) -> Tensor:
