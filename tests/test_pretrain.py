@@ -180,6 +180,19 @@ def test_a_dry_run_is_written_for_people(command: Command, made: Path, tmp_path:
     assert "steps  6" in done.out
 
 
+def test_a_stage_of_one_task_is_told_of_before_it_is_made(command: Command, made: Path) -> None:
+    done = command("pretrain", "albef", "--stage", "text-assignment", "--data", made, *FEW, "--dry-run")
+    assert done.code == 0, done.err
+    assert [one["stage"] for one in json.loads(done.out)["plans"]] == ["text-assignment"]
+
+
+def test_what_sees_regions_is_asked_on_those_of_the_pre_training_made_first(command: Command, made: Path) -> None:
+    typed = ("--data", made, "--start", "pretrained", "--set", "steps=2", "--set", "batch=8", "--no-mlflow", "--json")
+    (tuned,) = runs(command("run", "lxmert", "vqa", *typed, "--limit", 24))
+    assert tuned["dataset"] == "world"
+    assert tuned["recipe"]["start"].startswith("run:")
+
+
 def test_a_dry_run_of_runs_tells_of_the_pre_training_before_them(command: Command, made: Path) -> None:
     typed = ("--data", made, "--suite", "controlled", "--seed", "0,1", "--dry-run")
     done = command("run", "beit3", "gqa", *typed, "--json")

@@ -160,6 +160,7 @@ class Matrix(Several):
         """Make the other variant's run that a run begins from, where it is not there; return the run that does."""
         recipe = planned.recipe
         which = {**self.typed, "seed": recipe.seed}
+        which |= self._moved(planned)
         other = {**which, "variant": recipe.start.removeprefix(VARIANT)}
         earlier = self._run(plan(recipe.model, recipe.task, suite=self.suite, typed=other))
         begun = {**which, "variant": recipe.variant, "start": f"run:{earlier.record.id}"}
@@ -172,7 +173,13 @@ class Matrix(Several):
         made = chain.carry_out(self, before=True)
         typed = {**self.typed, "seed": recipe.seed, "start": f"run:{made[-1].record.id}"}
         typed |= {"variant": recipe.variant} if recipe.variant else {}
+        typed |= self._moved(planned)
         return plan(planned.model.id, planned.task.id, suite=self.suite, typed=typed)
+
+    def _moved(self, planned: Plan) -> dict[str, str]:
+        """Return the data set of a run that is asked on other data than the suite's."""
+        moved = (planned.model.id, planned.task.id) in self.moved
+        return {"dataset": planned.dataset.id} if moved else {}
 
     def _leave_out(self) -> None:
         for line in self.moved.values():

@@ -70,8 +70,8 @@ def locked(folder: Path, wait: Callable[[str], None] | None = None) -> Iterator[
     try:
         yield
     finally:
-        if [path.name for path in folder.iterdir()] == [LOCK]:
-            with suppress(OSError):
+        with suppress(OSError):
+            if [path.name for path in folder.iterdir()] == [LOCK]:
                 (folder / LOCK).unlink()
                 folder.rmdir()
         lock.release()

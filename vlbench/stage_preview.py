@@ -30,7 +30,8 @@ def preview_stage(plan: Plan, data: Path, out: Path, before: str = "") -> dict[s
     cards = [find_corpus(name.partition("*")[0], data) for name in recipe.corpora]
     times = [int(name.partition("*")[2] or 1) for name in recipe.corpora]
     stages = plan.model.stages()
-    earlier = stages[: stages.index(recipe.stage)] if recipe.start == "scratch" and not before else []
+    first = recipe.start == "scratch" and not before and recipe.stage in stages  # others are of a task or a command
+    earlier = stages[: stages.index(recipe.stage)] if first else []
     skipped = unpublished(plan.model, earlier, recipe.size, data)
     taken = [stage for stage in earlier if stage not in skipped]
     missing = [line for card in cards for line in _missing_corpus(plan, card, data)]
