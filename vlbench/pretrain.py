@@ -142,7 +142,8 @@ def _regions(plan: Plan, card: CorpusCard, options: Options) -> ImageStore:
             f"{card.path} names no region features, and {plan.model.id} sees regions",
             "choose a corpus that has some: vlbench list corpora",
         )
-    return open_stored(card, files, plan.recipe.regions, options.progress)
+    # an example comes once an epoch, and corpora are large: each is read where it lies
+    return open_stored(card, files, plan.recipe.regions, options.progress, memory=0)
 
 
 def _open_words(plan: Plan, mixture: Mixture, cards: tuple[CorpusCard, ...], options: Options, folder: Path) -> Words:

@@ -80,7 +80,7 @@ def test_two_sources_become_one_file(tmp_path: Path) -> None:
     for number in (1, 2):
         (tmp_path / f"{number}.tsv").write_text(lxmert_row(f"image{number}", number) + "\n")
     file = import_features([tmp_path / "1.tsv", tmp_path / "2.tsv"], tmp_path / "f.h5")
-    assert file.keys == ("image1", "image2")
+    assert tuple(file.keys) == ("image1", "image2")
 
 
 @pytest.mark.parametrize("adaptive", [False, True])

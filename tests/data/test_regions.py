@@ -102,7 +102,7 @@ def test_region_file_holds_every_image(tmp_path: Path) -> None:
     seen: list[int] = []
     path = tmp_path / "f.h5"
     file = write_region_file(images, path, most=4, side=8, progress=lambda done, total, what: seen.append(done))
-    assert file.keys == tuple(images)
+    assert tuple(file.keys) == tuple(images)
     assert file.feature_dim == 8 * 8 * 3
     assert file.settings == {"most": 4, "side": 8}
     assert (file.width[0], file.height[0]) == (64, 48)

@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from vlbench.corpora.order import Permutation
-from vlbench.corpora.sources import Readable
-from vlbench.paths import sha256
+from vlbench.corpora.sources import Readable, known_sha256
 from vlbench.types import BadData, Example
 
 _AT_ONCE = 1024
@@ -47,7 +46,7 @@ class Corpus(ABC):
 
     def hashes(self) -> dict[str, str]:
         """Hash what the examples are read from, images left out, by the names of ``files``."""
-        return {name: sha256(path) for name, path in self.files().items()}
+        return {name: known_sha256(path) for name, path in self.files().items()}
 
     @abstractmethod
     def told(self, number: int) -> Sequence[str]:

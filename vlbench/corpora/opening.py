@@ -13,8 +13,8 @@ from vlbench.corpora.lxmert import Sentences
 from vlbench.corpora.pairs import Pairs
 from vlbench.corpora.pictures import Pictures
 from vlbench.corpora.shards import Shards
+from vlbench.corpora.sources import known_sha256
 from vlbench.corpora.table import Rows
-from vlbench.paths import sha256
 from vlbench.tasks.pictures import holds_pictures
 from vlbench.tasks.places import located
 from vlbench.types import BadData, Misuse, Progress, quiet
@@ -61,7 +61,7 @@ def hashes_of(card: CorpusCard, root: Path) -> dict[str, str]:
     """Hash what a corpus's examples are read from as ``Corpus.hashes`` does, without reading any."""
     if card.layout == "pictures":
         return open_corpus(card, root).hashes()
-    return {name: sha256(path) for name, path in texts_of(card, root).items()}
+    return {name: known_sha256(path) for name, path in texts_of(card, root).items()}
 
 
 def _find(card: CorpusCard, root: Path) -> _Found:

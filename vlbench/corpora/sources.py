@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, Literal, Protocol
 
+from filelock import FileLock
+
+from vlbench.paths import cache_root, make_folder, sha256, write_text
 from vlbench.types import BadData
 
 _MOST = max(64, min(os.sysconf("SC_OPEN_MAX") // 4, 4096))
 """Files a process keeps open: a quarter of what it may, as a corpus may have thousands of shards."""
+
+
+_LARGE = 64 << 20
+"""Bytes from which a file's hash is kept; less is hashed within a tenth of a second."""
 
 
 class Readable(Protocol):
@@ -70,6 +79,29 @@ class Source:
         if len(content) < end - begin or (about.st_size, about.st_mtime_ns) != (self.size, self.modified):
             raise self.changed()
         return content
+
+
+def known_sha256(path: Path) -> str:
+    """Hash a file's content; hex. That of a large file is kept in the cache until the file's size or time changes.
+
+    A corpus's shards have hundreds of gigabytes, and every process of every start wants to know them. A small file may
+    change twice within a tick of the clock, and is soon hashed.
+    """
+    source = Source.of(path)
+    if source.size < _LARGE:
+        return sha256(path)
+    folder = make_folder(cache_root() / "hashes")
+    kept = folder / hashlib.sha256(f"{source.path} {source.size} {source.modified}".encode()).hexdigest()[:32]
+    with FileLock(f"{kept}.lock"):  # of several processes one reads the file
+        try:
+            if re.fullmatch("[0-9a-f]{64}", found := kept.read_text(encoding="utf-8")):
+                return found
+        except (OSError, ValueError):
+            pass  # not hashed yet, or what was kept is damaged
+        found = sha256(path)
+        source.check()
+        write_text(kept, found)
+    return found
 
 
 class _Handle:

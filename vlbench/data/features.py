@@ -21,12 +21,14 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from vlbench.data.keys import ImageKeys
 from vlbench.types import BadData
 
 FORMAT, VERSION = "vlbench regions", 1
 BOXES = "x1 y1 x2 y2 as fractions of width and height"
 _BLOCK = 8 << 20  # bytes of features read at once
 _SAMPLE = 64  # regions looked at when a file is opened
+_KEYS = 1 << 14  # keys read at once
 _DAMAGE = (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, MemoryError)
 """What h5py, numpy and json raise when a file is not what it says."""
 _REMAKE = "delete it and give the same command again; a copy of your own: get it again"
@@ -105,7 +107,6 @@ class FeatureFile:
         try:
             with h5py.File(self.path, "r", locking=False) as file:
                 self._read(file)
-            self.rows = {key: row for row, key in enumerate(self.keys)}
             self._check()
         except _DAMAGE as error:
             raise self._bad(f"it is cut or damaged: {error}") from None
@@ -121,8 +122,10 @@ class FeatureFile:
         self.settings: dict[str, Any] = json.loads(about["settings"])
         self.feature_dim = int(about["feature_dim"])
         self.fingerprint = Fingerprint(*(float(about[name]) for name in Fingerprint._fields))
-        self.keys: tuple[str, ...] = tuple(file["keys"].asstr()[()].tolist())
-        self.first, self.width, self.height = (file[name][()] for name in ("first", "width", "height"))
+        keys = file["keys"].asstr()
+        self.keys = ImageKeys(keys[start : start + _KEYS].tolist() for start in range(0, len(keys), _KEYS))
+        self.first = self._mapped(file["first"], np.int64)
+        self.width, self.height = (self._mapped(file[name], np.int32) for name in ("width", "height"))
         self.features = self._mapped(file["features"], np.float16)
         self.boxes = self._mapped(file["boxes"], np.float32)
         self.labels = None
@@ -148,8 +151,10 @@ class FeatureFile:
         columns = (self.boxes, *(self.labels.columns() if self.labels else ()))
         if self.features.shape != (total, self.feature_dim) or any(len(column) != total for column in columns):
             raise self._bad(f"its arrays do not have {total} rows each")
-        if self.boxes.shape != (total, 4) or not len(self.rows) == len(self.width) == len(self.height) == count:
+        if self.boxes.shape != (total, 4) or not len(self.width) == len(self.height) == count:
             raise self._bad(f"boxes, sizes or keys do not fit {count} images")
+        if (twice := self.keys.repeated()) is not None:
+            raise self._bad(f"two images have the key '{twice}'")
         steps = np.diff(self.first)
         if not count or len(steps) != count or self.first[0] or self.first[-1] != total or not (steps > 0).all():
             raise self._bad("'first' does not part the regions into images")
@@ -183,19 +188,19 @@ class FeatureFile:
         return len(self.keys)
 
     def __contains__(self, key: object) -> bool:
-        return key in self.rows
+        return key in self.keys
 
     def __getitem__(self, key: str) -> Regions:
         """Give the regions of one image, as views of the file."""
-        if key not in self.rows:
-            raise self.missing([key]) or KeyError(key)
-        part = slice(*self.first[self.rows[key] : self.rows[key] + 2])
+        row = int(self.rows([key])[0])
+        part = slice(*self.first[row : row + 2])
         labels = self.labels.map(lambda column: column[part]) if self.labels else None
         return Regions(self.features[part], self.boxes[part], labels)
 
     def missing(self, keys: Sequence[str]) -> BadData | None:
         """Name the images without features, in one line; None when all are there."""
-        lost = [key for key in dict.fromkeys(keys) if key not in self.rows]
+        wanted = list(dict.fromkeys(keys))
+        lost = [wanted[at] for at in np.flatnonzero(self.keys.rows(wanted) < 0)]
         if not lost:
             return None
         some = ", ".join(lost[:10]) + (", ..." if len(lost) > 10 else "")
@@ -204,12 +209,16 @@ class FeatureFile:
             f"its ids look like '{self.keys[0]}'; it was made of other images",
         )
 
+    def rows(self, keys: Sequence[str]) -> NDArray[np.int64]:
+        """Return the row of each image, [n]; BadData names those without features."""
+        found = self.keys.rows(keys)
+        if (found < 0).any() and (fault := self.missing(keys)):
+            raise fault
+        return found
+
     def gather(self, keys: Sequence[str], most: int) -> Gathered:
         """Read a batch: the first ``most`` regions of each image, padded to the largest count."""
-        try:
-            rows = np.fromiter((self.rows[key] for key in keys), np.int64, len(keys))
-        except KeyError as error:
-            raise self.missing(keys) or error from None
+        rows = self.rows(keys)
         start = self.first[rows]
         count = np.minimum(self.first[rows + 1] - start, most)
         place = np.arange(count.max(initial=0))

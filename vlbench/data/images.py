@@ -56,9 +56,10 @@ class RegionStore:
     def __init__(self, file: FeatureFile, most: int = 36, memory: int = GIGABYTE) -> None:
         self.file, self.most, self.memory = file, most, memory
         self.feature_dim, self.sha256 = file.feature_dim, file.sha256
-        self._count = torch.from_numpy(np.minimum(np.diff(file.first), most))
-        padded = len(file) * int(self._count.max()) * (file.feature_dim + file.classes) * 2
+        counts = np.minimum(np.diff(file.first), most)
+        padded = len(file) * int(counts.max()) * (file.feature_dim + file.classes) * 2
         self._kept = _tensors(file.gather(file.keys, most)) if padded <= memory else None
+        self._count = torch.from_numpy(counts) if self._kept else None
 
     def __reduce__(self) -> tuple[type[RegionStore], tuple[FeatureFile, int, int]]:
         return RegionStore, (self.file, self.most, self.memory)
@@ -72,13 +73,10 @@ class RegionStore:
 
     def load(self, keys: Sequence[str], draw: int = 0) -> Image:
         """Read the regions of images; nothing is random here, so ``draw`` changes nothing."""
-        if self._kept is None:
+        if self._kept is None or self._count is None:
             found = _tensors(self.file.gather(keys, self.most))
             return found._replace(values=found.values.float())
-        try:
-            rows = torch.tensor([self.file.rows[key] for key in keys], dtype=torch.int64)
-        except KeyError as error:
-            raise self.missing(keys) or error from None
+        rows = torch.from_numpy(self.file.rows(keys))
         widest = int(self._count[rows].max()) if len(keys) else 0
 
         def pick(kept: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vlbench.cards import CorpusCard, DatasetCard
 from vlbench.data.features import FeatureFile
-from vlbench.data.images import ImageStore, PixelStore, RegionStore
+from vlbench.data.images import GIGABYTE, ImageStore, PixelStore, RegionStore
 from vlbench.data.importers import import_features
 from vlbench.data.regions import cached_regions
 from vlbench.data.transforms import Transform
@@ -52,9 +52,11 @@ def open_regions(
     return RegionStore(made, most)
 
 
-def open_stored(card: DatasetCard | CorpusCard, files: Sequence[Path], most: int, progress: Progress) -> ImageStore:
-    """Open the stored region features of a card, which may lie in several files."""
-    stores = [RegionStore(_stored(path, card, progress), most) for path in files]
+def open_stored(
+    card: DatasetCard | CorpusCard, files: Sequence[Path], most: int, progress: Progress, *, memory: int = GIGABYTE
+) -> ImageStore:
+    """Open the stored region features of a card, which may lie in several files; see RegionStore for ``memory``."""
+    stores = [RegionStore(_stored(path, card, progress), most, memory) for path in files]
     return stores[0] if len(stores) == 1 else JoinedStore(stores)
 
 

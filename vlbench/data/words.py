@@ -218,7 +218,7 @@ def pretrained_words(name: str, folder: Path) -> Words:
         owner = next((owner for start, owner in _OWNERS.items() if name.startswith(start)), "")
         raise Fault(
             f"the vocabulary of '{name}' is not on this machine",
-            f"{here}; published at https://huggingface.co/{owner}{name}",
+            f"{here}; published at https://huggingface.co/{owner}{name}; or learn one here: --set tokeniser=train",
         ) from None
 
 

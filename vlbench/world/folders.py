@@ -51,7 +51,7 @@ def _wanted(folder: Path, name: str) -> set[str]:
     try:
         if name == _BOXES:
             return set().union(*(_boxes(folder / "vcr" / names["annotations"]) for names in FILES["vcr"].values()))
-        keys = FeatureFile(folder / REGIONS).keys if name in (COCO_IMAGES, NLVR_IMAGES) else ()
+        keys = tuple(FeatureFile(folder / REGIONS).keys) if name in (COCO_IMAGES, NLVR_IMAGES) else ()
         return {f"{key}.png" for key in keys if key.startswith("COCO_") == (name == COCO_IMAGES)}
     except BadData:
         return set()
