@@ -17,7 +17,7 @@ from vlbench.corpora.images import BrokenImages
 from vlbench.data.batches import Collator, Share
 from vlbench.data.words import train_words
 from vlbench.recipe import Recipe
-from vlbench.types import BadData, Example
+from vlbench.types import BadData, Example, Kind, Misuse
 from vlbench.types import Image as Pixels
 
 SMALL = ("--set", "image_size=0", "--no-mlflow", "--json")
@@ -149,7 +149,8 @@ class Shown:
 
 def feed(examples: Sequence[Example], broken: frozenset[str] = frozenset(), **more: Any) -> CorpusFeed:
     collate = Collator(Shown(broken), train_words(["a red circle"], 60), length=8, keeps=False)
-    return CorpusFeed(Listed(examples), collate, Recipe(model="m", task="t", batch=4, **more.pop("recipe", {})), **more)
+    recipe = Recipe(**{"model": "m", "task": "t", "batch": 4, **more.pop("recipe", {})})
+    return CorpusFeed(Listed(examples), collate, recipe, **more)
 
 
 PAIRS = [Example(f"p{n}", (f"i{n}",), ("a red circle",)) for n in range(9)]
@@ -167,6 +168,50 @@ def test_each_batch_is_of_one_kind_and_none_is_lost() -> None:
     assert all(len({name[0] for name in part.ids}) == 1 for part in parts)
     assert {part.kind for part in parts} == {"pairs", "texts", "images"}
     assert all({"p": "pairs", "t": "texts", "m": "images"}[part.ids[0][0]] == part.kind for part in parts)
+
+
+GROUPS = (range(9), range(9, 16), range(16, 21))
+"""Of the pairs, texts and images of MIXED."""
+
+
+def test_a_step_has_as_many_of_each_kind_and_each_goes_at_its_own_pace() -> None:
+    made = feed(MIXED, kinds=("pairs", "texts", "images"), groups=GROUPS, recipe={"batch": 8})
+    steps = [{part.kind: list(part.ids) for part in step} for step in made.steps(0, 35)]
+    assert all(
+        {kind: len(ids) for kind, ids in step.items()} == {"pairs": 2, "texts": 3, "images": 3} for step in steps
+    )
+    counts: dict[Kind, int] = {"pairs": 9, "texts": 7, "images": 5}
+    for kind, count in counts.items():
+        shown = [name for step in steps for name in step[kind]]
+        epochs = [shown[start : start + count] for start in range(0, len(shown) - count + 1, count)]
+        assert all(len({*epoch}) == count for epoch in epochs)  # each once before any comes again
+        assert len({tuple(epoch) for epoch in epochs[:3]}) == 3  # and in another order
+    assert made.examples_until(3) == 24
+    assert [{part.kind: list(part.ids) for part in made.parts(7)[0]}] == steps[7:8]  # any step can be the next
+
+
+def test_shares_parts_and_limits_hold_for_each_kind() -> None:
+    def ids(share: Share, **recipe: Any) -> list[list[str]]:
+        made = feed(MIXED, kinds=("pairs", "texts", "images"), groups=GROUPS, share=share, recipe=recipe)
+        return [[name for part in made.parts(step)[0] for name in part.ids] for step in range(9)]
+
+    whole = ids(Share(), batch=6)
+    halves = [ids(Share(process, 2), batch=6) for process in (0, 1)]
+    for step, all_of_it in enumerate(whole):
+        assert sorted([*halves[0][step], *halves[1][step]]) == sorted(all_of_it)
+        assert [name[0] for name in halves[0][step]] == ["p", "t", "m"]
+    assert list(map(sorted, ids(Share(), batch=6, accumulate=2))) == list(map(sorted, whole))
+    for few in ({"limit": 7}, {"corpus_share": 0.3}):
+        shown = {name for step in ids(Share(), batch=6, **few) for name in step}
+        assert {kind: sum(name[0] == kind for name in shown) for kind in "ptm"} in (
+            {"p": 2, "t": 2, "m": 3},
+            {"p": 3, "t": 3, "m": 2},
+        )
+
+
+def test_a_batch_without_room_for_all_kinds_is_refused() -> None:
+    with pytest.raises(Misuse, match="a batch of 2 has no room for 3 kinds"):
+        feed(MIXED, kinds=("pairs", "texts", "images"), groups=GROUPS, recipe={"batch": 2})
 
 
 @pytest.mark.parametrize(("kinds", "fold"), [(("texts",), (0, 1)), (("images",), (1, 0))])

@@ -134,14 +134,17 @@ def test_killed_in_the_middle_of_training_and_told_so(line: list[str], tmp_path:
     assert outcome(tmp_path)["weights"] == whole["weights"]
 
 
+@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
 @RUN
-def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(line: list[str], tmp_path: Path, whole: dict[str, Any]) -> None:
+def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(
+    line: list[str], tmp_path: Path, whole: dict[str, Any], told: signal.Signals
+) -> None:
     run = start(line, tmp_path)
     for _ in range(3000):
         if list(tmp_path.glob("*/*/*/checkpoint/state.pt")) or run.poll() is not None:
             break
         time.sleep(0.02)
-    run.send_signal(signal.SIGINT)
+    run.send_signal(told)
     _, errors = run.communicate(timeout=120)
     assert run.returncode == 1
     assert "Traceback" not in errors

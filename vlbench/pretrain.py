@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from vlbench.building import model_facts
 from vlbench.cards import CorpusCard
 from vlbench.catalog import find_corpus
-from vlbench.corpora.feed import CorpusFeed, Lost
+from vlbench.corpora.feed import CorpusFeed, Lost, learned_as
 from vlbench.corpora.images import CorpusPixels, CorpusRegions
 from vlbench.corpora.mixture import Mixture
 from vlbench.corpora.opening import hashes_of, open_corpus
@@ -39,8 +39,10 @@ from vlbench.runfolder import LOG, WEIGHTS, WORDS, Begun, changes, find_run
 from vlbench.session import Made, Work, facts, note, once, throughput, train_on
 from vlbench.start import starting_point
 from vlbench.tasks.reading import read_answers
-from vlbench.types import BadData, Batch, Log, Misuse
+from vlbench.types import BadData, Batch, Kind, Log, Misuse
 
+_SIDE_BY_SIDE: tuple[Kind, ...] = ("images", "pairs", "texts")
+"""Kinds of corpora in the order they are mixed in: pairs stand beside both, as parts of them may be learned from."""
 MOST_TEXTS = 200_000
 """So many texts of the corpora a vocabulary is learned from."""
 LEFT_OUT = "left_out"
@@ -93,10 +95,10 @@ def _cards(plan: Plan, options: Options) -> tuple[CorpusCard, ...]:
 def open_corpora(plan: Plan, options: Options, folder: Path) -> OpenedCorpora:
     """Open a stage's corpora, their images as the method sees them, and its words."""
     recipe = plan.recipe
-    named = [_named(text) for text in recipe.corpora]
-    cards = _cards(plan, options)
-    parts = [open_corpus(card, options.data, progress=options.progress) for card in cards]
-    mixture = Mixture([(corpus, times) for corpus, (_, times) in zip(parts, named, strict=True)])
+    named = zip(_cards(plan, options), (_named(text)[1] for text in recipe.corpora), strict=True)
+    chosen = sorted(named, key=lambda one: _SIDE_BY_SIDE.index(one[0].kind))
+    cards = tuple(card for card, _ in chosen)
+    mixture = Mixture([(open_corpus(card, options.data, progress=options.progress), times) for card, times in chosen])
     words = _open_words(plan, mixture, cards, options, folder)
     lists = [options.data / card.folder / file.name for card in cards for file in card.file if file.role == "answers"]
     answers = tuple(dict.fromkeys(answer for path in lists for answer in read_answers(path)))
@@ -212,6 +214,15 @@ def _check_kinds(plan: Plan, model: Model, cards: tuple[CorpusCard, ...]) -> Non
             )
 
 
+def _of_each_kind(opened: OpenedCorpora, kinds: Sequence[Kind]) -> list[range]:
+    """Return the numbers of the examples of each kind that is learned from; corpora of one kind lie side by side."""
+    found: dict[Kind, range] = {}
+    for card, numbers in zip(opened.cards, opened.mixture.ranges(), strict=True):
+        kind = learned_as(card.kind, kinds)
+        found[kind] = range(found.get(kind, numbers).start, numbers.stop)
+    return list(found.values())
+
+
 def _detector(cards: tuple[CorpusCard, ...]) -> dict[str, int]:
     """Say how many classes the regions' detector tells apart, where the cards do; background is one more class."""
     objects = max(card.objects for card in cards)
@@ -243,6 +254,7 @@ def _carry_out(
         recipe,
         share=Share(accelerator.process_index, accelerator.num_processes),
         kinds=learner.model.learns_from,
+        groups=_of_each_kind(opened, learner.model.learns_from),
         tell=lost.append,
     )
     steps = planned_steps(recipe, feed.count)

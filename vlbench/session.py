@@ -31,7 +31,7 @@ from vlbench.nn.gather import alone
 from vlbench.paths import make_folder
 from vlbench.plan import PRETRAINING, Plan, trains
 from vlbench.prepare import Options
-from vlbench.processes import first_before_others, first_fault, from_first, is_first, stopped
+from vlbench.processes import first_before_others, first_fault, from_first, is_first, several, stopped
 from vlbench.record import RunRecord, Throughput
 from vlbench.runfolder import RECORD, Begun, begin, finished, folder_of, locked, this_code
 from vlbench.tracking import RunLog, start_mirror, store_uri
@@ -146,26 +146,30 @@ def _flops(learner: Learner, parts: Sequence[Batch], accelerator: Accelerator) -
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C into a wish to stop at the end of the step; a second one stops at once."""
+    """Turn the first Ctrl-C into a wish to stop at the end of the step; a second one stops at once.
+
+    So does SIGTERM, with which schedulers end what has had its time, and launchers all processes of which one failed.
+    """
     wishes: list[int] = []
 
     def wish(number: int, frame: Any) -> None:
         wishes.append(number)
         if len(wishes) > 1:
             raise KeyboardInterrupt
-        if not is_first():
+        if not is_first() or (number == signal.SIGTERM and several()):  # the launcher's, after a fault that is told
             return
         print("stopping when this step is done and saved; Ctrl-C again stops at once", file=sys.stderr)
 
     try:
-        before = signal.signal(signal.SIGINT, wish)
+        before = {number: signal.signal(number, wish) for number in (signal.SIGINT, signal.SIGTERM)}
     except ValueError:  # not in the main thread: whoever runs us there stops us in their own way
         yield lambda: True
         return
     try:
         yield lambda: not wishes
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def throughput(trained: Trained, asked: Sequence[Asked], flops: float | None, accelerator: Accelerator) -> Throughput:
@@ -229,7 +233,7 @@ def logged(folder: Path, plan: Plan, begun: Begun, learner: Learner, options: Op
         yield log
         ended = {"status": "finished", "message": ""}
     except KeyboardInterrupt:
-        ended = {"status": "stopped", "message": "stopped by Ctrl-C"}
+        ended = {"status": "stopped", "message": "stopped by Ctrl-C or the system"}
         raise stopped() from None
     except Exception as error:
         ended["message"] = first_fault(error).wrong

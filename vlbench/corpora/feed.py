@@ -8,12 +8,13 @@ from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vlbench.corpora.images import BrokenImages
 from vlbench.corpora.order import Permutation
 from vlbench.data.batches import Collator, Share, ahead
 from vlbench.recipe import Recipe
-from vlbench.types import KINDS, BadData, Batch, Example, Kind, kind_of
+from vlbench.types import KINDS, BadData, Batch, Example, Kind, Misuse, kind_of
 
 _PART = 2**31
 """The draw that a part of the corpora is of; no epoch has this number."""
@@ -36,8 +37,32 @@ class Lost(NamedTuple):
     """What is wrong with the first."""
 
 
+class _Order(NamedTuple):
+    """The order of examples that are drawn from together, as many a step."""
+
+    numbers: range
+    """Of the examples among all."""
+    epoch: int
+    """Examples of an epoch; less than there are where a part of the corpora is wanted."""
+    batch: int
+    drawn: Permutation | None
+    """Which part that is; None where it is their beginning or the whole."""
+
+    def at(self, places: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.int64]:
+        """Return the numbers of the examples that stand at some places of an epoch."""
+        found = Permutation(self.epoch, seed, epoch)[places]
+        return self.numbers.start + (found if self.drawn is None else self.drawn[found])
+
+
 def _kind(example: Example) -> Kind:
     return kind_of(len(example.images), len(example.texts))
+
+
+def learned_as(kind: Kind, kinds: Sequence[Kind]) -> Kind:
+    """Say as what examples of a kind are learned from: of pairs the texts or the images, where pairs are not."""
+    if kind != "pairs" or "pairs" in kinds:
+        return kind
+    return "texts" if "texts" in kinds else "images"
 
 
 class CorpusFeed:
@@ -46,6 +71,10 @@ class CorpusFeed:
     A batch is of one kind of examples, ``kinds`` being those that are learned from: a step on pairs, images and texts
     has a batch of each. Where pairs are none of them, their images or texts are learned from alone. An example whose
     image is broken is left out of its batch, which is smaller then; ``tell`` hears of each once.
+
+    ``groups``: numbers of the examples of each kind, where there are several. A step then has as many of each, as
+    BEiT-3's (Wang et al. 2022, section 3.2), and each goes through its own examples at its own pace, epoch after epoch;
+    of one kind alone the last step of an epoch is smaller.
     """
 
     def __init__(
@@ -56,18 +85,37 @@ class CorpusFeed:
         *,
         share: Share | None = None,
         kinds: Sequence[Kind] = ("pairs",),
+        groups: Sequence[range] = (),
         tell: Callable[[Lost], None] = lambda lost: None,
     ) -> None:
         self.examples, self.collate, self.recipe = examples, collate, recipe
         self.share, self.kinds, self.tell = share or Share(), tuple(kinds), tell
         self._told: set[str] = set()
-        self.count = min(math.ceil(len(examples) * recipe.corpus_share), recipe.limit or len(examples))
+        groups = groups or [range(len(examples))]
+        if not all(groups):
+            raise BadData("the corpora hold no example", "see what is here: vlbench data list")
+        if len(groups) > recipe.batch:
+            raise Misuse(
+                f"a batch of {recipe.batch} has no room for {len(groups)} kinds of examples", "--set batch=..."
+            )
+        self._orders = [self._order(numbers, place, len(groups)) for place, numbers in enumerate(groups)]
+        self.count = sum(order.epoch for order in self._orders)
+        self.per_epoch = -(-self.count // recipe.batch)
+
+    def _order(self, numbers: range, place: int, groups: int) -> _Order:
+        """Say in what order one of the groups is gone through, and how many of it a step has."""
+        recipe = self.recipe
+
+        def fair(whole: int) -> int:
+            return (place + 1) * whole // groups - place * whole // groups
+
+        most = max(1, fair(recipe.limit)) if recipe.limit else len(numbers)
+        count = min(math.ceil(len(numbers) * recipe.corpus_share), most)
         # a part of the corpora is drawn once, for all epochs, and with the seed of the order
         part = recipe.corpus_share < 1
-        self.drawn = Permutation(len(examples), recipe.seed, _PART) if part and len(examples) else None
-        if not self.count:
-            raise BadData("the corpora hold no example", "see what is here: vlbench data list")
-        self.per_epoch = -(-self.count // recipe.batch)
+        return _Order(
+            numbers, count, fair(recipe.batch), Permutation(len(numbers), recipe.seed, _PART) if part else None
+        )
 
     def steps(self, first: int, last: int) -> Iterator[Sequence[Batch]]:
         """Yield the parts of each step's batch, from step ``first`` to before ``last``."""
@@ -90,6 +138,8 @@ class CorpusFeed:
 
     def examples_until(self, step: int) -> int:
         """Count the examples that were due before a step; those that could not be read among them."""
+        if len(self._orders) > 1:
+            return step * self.recipe.batch
         epochs, rest = divmod(step, self.per_epoch)
         return epochs * self.count + min(rest * self.recipe.batch, self.count)
 
@@ -99,23 +149,38 @@ class CorpusFeed:
         All processes have as many examples: where they do not come out even, some are shown twice. No batch is left
         where no image of the step can be read.
         """
-        epoch, place = divmod(step, self.per_epoch)
-        first = place * self.recipe.batch
-        places = np.arange(first, min(first + self.recipe.batch, self.count))
-        numbers = Permutation(self.count, self.recipe.seed, epoch)[places]
-        each = -(-len(numbers) // self.share.processes)
-        numbers = np.resize(numbers, each * self.share.processes)[self.share.process :: self.share.processes]
-        numbers = numbers if self.drawn is None else self.drawn[numbers]
-        cut = [part for part in np.array_split(numbers, self.recipe.accumulate) if len(part)]
-        alike = [some for part in cut for some in self._by_kind([self._example(int(n), epoch) for n in part])]
-        made = [self._batch(some, epoch) for some in alike]
+        made: list[tuple[Batch | None, list[Lost]]] = []
+        shares = [self._shared(self._drawn(order, step)) for order in self._orders]
+        for part in range(self.recipe.accumulate):
+            for drawn in shares:
+                cut = np.array_split(drawn, self.recipe.accumulate)[part]
+                examples = [self._example(number, epoch) for number, epoch in cut.tolist()]
+                made += [self._batch(some, int(cut[0, 1])) for some in self._by_kind(examples)]
         return [batch for batch, _ in made if batch is not None], [lost for _, some in made for lost in some]
+
+    def _drawn(self, order: _Order, step: int) -> NDArray[np.int64]:
+        """Return the examples of a group that a step has, as number and epoch, [n, 2]."""
+        if len(self._orders) == 1:
+            epoch, place = divmod(step, self.per_epoch)
+            first = epoch * order.epoch + place * order.batch
+            places = np.arange(first, min(first + order.batch, (epoch + 1) * order.epoch))
+        else:
+            places = np.arange(step * order.batch, (step + 1) * order.batch)
+        epochs, inside = np.divmod(places, order.epoch)
+        found = [order.at(inside[epochs == epoch], self.recipe.seed, epoch) for epoch in np.unique(epochs).tolist()]
+        return np.stack([np.concatenate(found), epochs], axis=1)
+
+    def _shared(self, drawn: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return this process's share of what was drawn."""
+        each = -(-len(drawn) // self.share.processes)
+        return drawn[np.arange(self.share.process, each * self.share.processes, self.share.processes) % len(drawn)]
 
     def _example(self, number: int, epoch: int) -> Example:
         found = self.examples.example(number, epoch)
-        if "pairs" in self.kinds or _kind(found) != "pairs":
+        kind = _kind(found)
+        if (wanted := learned_as(kind, self.kinds)) == kind:
             return found
-        return replace(found, images=()) if "texts" in self.kinds else replace(found, texts=())
+        return replace(found, images=()) if wanted == "texts" else replace(found, texts=())
 
     def _by_kind(self, examples: list[Example]) -> list[list[Example]]:
         """Part examples by kind; BadData for one of a kind that nothing is learned from."""

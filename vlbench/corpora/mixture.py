@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 from vlbench.corpora.corpus import Corpus
@@ -29,6 +29,10 @@ class Mixture(Corpus):
 
     def __len__(self) -> int:
         return self._starts[-1]
+
+    def ranges(self) -> list[range]:
+        """Return the numbers of each corpus's examples, in the order of ``parts``."""
+        return [range(start, stop) for start, stop in pairwise(self._starts)]
 
     def _at(self, number: int) -> tuple[Corpus, int, int, int]:
         """Return the corpus of an example, its number there, and which pass of how many it is of."""
