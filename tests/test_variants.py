@@ -204,11 +204,12 @@ def test_other_numbers_of_a_size_are_named_and_must_agree(command: Command, made
     assert stage["parameters"] < usual["parameters"]
     assert "changes" in usual["recipe"]
     start = ("run", "lxmert", "gqa", "--dataset", "world", "--start", f"run:{stage['id']}", *place, "--limit", 8)
-    done = command(*start)
+    done = command(*start, "--set", "changes=cross_layers:2")
     done.refused(2, "that run had other numbers in its size")
     assert "type --set changes=cross_layers:1,text_layers:1" in done.err
-    (run,) = json.loads(command(*start, *other).out)["runs"]
+    (run,) = json.loads(command(*start).out)["runs"]  # where none are typed, they are those of the start
     assert run["recipe"]["changes"] == stage["recipe"]["changes"]
+    assert run["origins"]["changes"] == f"run:{stage['id']}"
     command("pretrain", "lxmert", *place, "--set", "changes=crossed_layers:1").refused(1, "crossed_layers")
 
 

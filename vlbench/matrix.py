@@ -14,7 +14,7 @@ from vlbench.catalog import card_names, cards, find_corpus
 from vlbench.chain import Chain, show_stages
 from vlbench.plan import PRETRAINED, Plan, find_model, names_of, plan
 from vlbench.possible import check_possible, other_data, trained_on
-from vlbench.runfolder import check_start, find_run, finished
+from vlbench.runfolder import built_as, check_start, find_run, finished
 from vlbench.several import Setting, Several
 from vlbench.types import BadData, Fault, Impossible, Misuse, WrongStart
 
@@ -75,13 +75,15 @@ class Matrix(Several):
             raise Impossible("none of these pairs can be", f"{self.impossible[0].title}: {self.impossible[0].wrong}")
 
     def _plan(self, method: str, task: str, which: Mapping[str, Any]) -> Plan:
-        made = plan(method, task, suite=self.suite, typed={**self.typed, **which})
+        earlier = built_as(find_model(method).id, str(self.typed.get("start", "")), self.out)
+        made = plan(method, task, suite=self.suite, typed={**self.typed, **which}, earlier=earlier)
         if dataset := self._of_its_regions(made):
             self.moved[made.model.id, task] = (
                 f"{made.model.id} is asked {task} on {dataset}, whose regions it was pre-trained on; "
                 f"{made.dataset.name}'s are of another detector"
             )
-            made = plan(method, task, suite=self.suite, typed={**self.typed, **which, "dataset": dataset})
+            moved = {**self.typed, **which, "dataset": dataset}
+            made = plan(method, task, suite=self.suite, typed=moved, earlier=earlier)
         asks = made.recipe.start.startswith(VARIANT)
         if self.trains and not (made.recipe.steps or made.recipe.epochs or asks):
             raise Misuse(

@@ -180,8 +180,18 @@ def _own_dataset(name: str, task: TaskCard) -> DatasetCard:
     )  # fmt: skip
 
 
-def plan(method: str, task: str, *, suite: str = "quick", typed: Mapping[str, Any] | None = None) -> Plan:
-    """Resolve one run; ``typed`` are recipe values from the command line. Raises Misuse for a wrong name."""
+def plan(
+    method: str,
+    task: str,
+    *,
+    suite: str = "quick",
+    typed: Mapping[str, Any] | None = None,
+    earlier: Layer | None = None,
+) -> Plan:
+    """Resolve one run; ``typed`` are recipe values from the command line. Raises Misuse for a wrong name.
+
+    ``earlier``: what a run that this one starts from says of it where nothing is typed (``built_as``).
+    """
     typed = dict(typed or {})
     task, typed = _task_of(task, typed)
     model_card, task_card, suite_card = find_model(method), find_task(task), find_suite(suite)
@@ -195,6 +205,7 @@ def plan(method: str, task: str, *, suite: str = "quick", typed: Mapping[str, An
         if variant.run.get("steps") == 0:  # it only asks; what is typed is the budget of the run that it asks
             typed = {key: value for key, value in typed.items() if key not in ("steps", "epochs")}
     budget += _size_of_start(model_card, typed, _last("size", budget))
+    budget += [earlier] if earlier else []
     size, start = (_last(key, [*budget, ("typed", typed)]) for key in ("size", "start"))
     budget += _words_of_start(model_card, dataset_card, start, size)
     budget.append(("typed", {**typed, **names}))

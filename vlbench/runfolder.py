@@ -18,7 +18,7 @@ from vlbench import __version__
 from vlbench.cards import VARIANT
 from vlbench.paths import make_folder, write_text
 from vlbench.plan import PRETRAINED, Plan, from_published, recipe_text
-from vlbench.recipe import Recipe
+from vlbench.recipe import Layer, Recipe
 from vlbench.record import Code, RunRecord, find_records, read_record
 from vlbench.types import BadData, Fault, Misuse, WrongStart, nearest
 
@@ -192,6 +192,18 @@ def _check_earlier(plan: Plan, folder: Path) -> None:
         )
     if not (folder / WEIGHTS).is_file():
         raise BadData(f"{folder / WEIGHTS} is not here", "put it back, or choose another run: vlbench list runs")
+
+
+def built_as(method: str, start: str, out: Path) -> Layer | None:
+    """Return what a run that starts from another has of it: size, changes to that, words; None where it is no run's."""
+    if not start.startswith("run:"):
+        return None
+    earlier = finished(find_run(start.removeprefix("run:"), out))
+    if earlier is None or earlier.method != method:
+        return None
+    recipe = earlier.recipe
+    taken = {"size": recipe.size, "tokeniser": recipe.tokeniser, "changes": _built(recipe)}
+    return start, {name: value for name, value in taken.items() if value}
 
 
 def _built(recipe: Recipe) -> dict[str, int | str]:
