@@ -56,7 +56,7 @@ def test_a_mixture_of_all_kinds_is_learned_from(command: Command, made: Path, ca
     )
     (record,) = runs(command("pretrain", "beit3", "--stage", "masked", "--start", f"run:{tokeniser['id']}", *typed))
     assert set(record["losses"]) == set(masked["losses"]) == {"text_words", "pair_words", "pair_codes", "image_codes"}
-    assert record["examples_seen"] == 60 + 30 + 20
+    assert record["examples_seen"] == 22 * 9  # as long as the 60 pairs take, of which a step has seven
     assert {name.partition("/")[0] for name in record["inputs"] if name.startswith("corpus:")} == {
         "corpus:world", "corpus:own-texts", "corpus:own-images",
     }  # fmt: skip
@@ -140,8 +140,10 @@ class Shown:
 
     def __init__(self, broken: frozenset[str] = frozenset()) -> None:
         self.broken = broken
+        self.draws: list[int] = []
 
     def load(self, keys: Sequence[str], draw: int = 0) -> Pixels:
+        self.draws.append(draw)
         if lost := self.broken & {*keys}:
             raise BrokenImages("no image", frozenset(lost))
         return Pixels(torch.arange(len(keys))[:, None, None, None].expand(-1, 3, 2, 2).float())
@@ -187,7 +189,21 @@ def test_a_step_has_as_many_of_each_kind_and_each_goes_at_its_own_pace() -> None
         assert all(len({*epoch}) == count for epoch in epochs)  # each once before any comes again
         assert len({tuple(epoch) for epoch in epochs[:3]}) == 3  # and in another order
     assert made.examples_until(3) == 24
+    assert made.per_epoch == 5  # of nine pairs a step has two
     assert [{part.kind: list(part.ids) for part in made.parts(7)[0]}] == steps[7:8]  # any step can be the next
+
+
+def test_pictures_are_drawn_anew_by_epoch_or_where_groups_have_their_own_by_step() -> None:
+    def draws(made: CorpusFeed, steps: int) -> list[int]:
+        shown = made.collate.images
+        assert isinstance(shown, Shown)
+        for step in range(steps):
+            made.parts(step)
+        return shown.draws
+
+    assert draws(feed(PAIRS), 7) == [0, 0, 0, 1, 1, 1, 2]
+    groups = feed(MIXED, kinds=("pairs", "texts", "images"), groups=GROUPS, recipe={"batch": 8})
+    assert draws(groups, 4) == [0, 0, 1, 1, 2, 2, 3, 3]
 
 
 def test_shares_parts_and_limits_hold_for_each_kind() -> None:

@@ -158,6 +158,28 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(
     assert outcome(tmp_path)["weights"] == whole["weights"]
 
 
+def test_a_scheduler_that_ends_all_processes_twice_loses_nothing(made: Path, tmp_path: Path) -> None:
+    """Workers that build batches hear of it, too, and the second signal comes before the step's end."""
+    line = [sys.executable, "-m", "vlbench", *LINES["pretrain"], "--set", "workers=2", "--set", "log_every=1"]
+    line += ["--no-mlflow", "--data", str(made), "--set", "save_every=1000", "--out", str(tmp_path)]
+    run = subprocess.Popen(line, text=True, stderr=subprocess.PIPE, start_new_session=True)
+    for _ in range(3000):
+        if run.poll() is not None or any('"step": 2' in log.read_text() for log in tmp_path.glob("*/*/*/log.jsonl")):
+            break
+        time.sleep(0.02)
+    os.killpg(run.pid, signal.SIGTERM)
+    os.killpg(run.pid, signal.SIGTERM)
+    _, errors = run.communicate(timeout=120)
+    assert run.returncode == 1, errors
+    assert errors.count("stopping when this step is done and saved") == 1
+    assert "the same command goes on where it stopped" in errors
+    assert json.loads((folder(tmp_path) / "log.jsonl").read_text().splitlines()[-1])["status"] == "stopped"
+    assert (folder(tmp_path) / "checkpoint" / "state.pt").is_file()
+    again = subprocess.run(line, text=True, capture_output=True, timeout=300)
+    assert again.returncode == 0, again.stderr
+    assert "going on after step" in again.stderr
+
+
 @RUN
 def test_the_same_command_after_the_end_runs_nothing(line: list[str], tmp_path: Path) -> None:
     first = start(line, tmp_path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -275,7 +276,9 @@ def outcome(out: Path) -> dict[str, Any]:
     return {"record": told, "steps": steps, "named": named, "files": files}
 
 
-def killed_after(step: int, words: Sequence[str], folder: Path, out: Path) -> None:
+def killed_after(
+    step: int, words: Sequence[str], folder: Path, out: Path, told: signal.Signals = signal.SIGKILL
+) -> None:
     """Kill the launcher and all processes at once when a step is logged."""
     started = start(words, folder)
     until = time.monotonic() + 300
@@ -284,8 +287,8 @@ def killed_after(step: int, words: Sequence[str], folder: Path, out: Path) -> No
         assert time.monotonic() < until
         time.sleep(0.02)
     for process in [*psutil.Process(started.pid).children(recursive=True), psutil.Process(started.pid)]:
-        process.kill()
-    started.communicate(timeout=20)
+        process.send_signal(told)
+    started.communicate(timeout=60)
 
 
 def test_it_is_one_run_and_goes_on_after_all_were_killed(torn: Path, tmp_path: Path) -> None:
@@ -307,6 +310,16 @@ def test_it_is_one_run_and_goes_on_after_all_were_killed(torn: Path, tmp_path: P
     again = launch(words, tmp_path)
     assert again.code == 0, again.err
     assert again.err.count("finished before") == 1
+
+
+def test_a_scheduler_that_ends_launcher_and_processes_loses_nothing(made: Path, tmp_path: Path) -> None:
+    """Each process hears of it twice: from the scheduler, and from the launcher."""
+    words = pretrain(made, tmp_path / "out", *ALBEF, "--set", "log_every=1", "--set", "save_every=100", "--no-mlflow")
+    killed_after(2, words, tmp_path, tmp_path / "out", signal.SIGTERM)
+    assert list(tmp_path.glob("out/*/*/*/checkpoint/state.pt"))
+    resumed = launch(words, tmp_path)
+    assert resumed.code == 0, resumed.err
+    assert "going on after step" in resumed.err
 
 
 # one end

@@ -153,12 +153,14 @@ def interruptible() -> Iterator[Callable[[], bool]]:
     wishes: list[int] = []
 
     def wish(number: int, frame: Any) -> None:
+        again = bool(wishes)
         wishes.append(number)
-        if len(wishes) > 1:
+        if number == signal.SIGTERM and (again or several()):
+            return  # schedulers and launchers send it more than once, and a launcher after a fault that is told, too
+        if again:
             raise KeyboardInterrupt
-        if not is_first() or (number == signal.SIGTERM and several()):  # the launcher's, after a fault that is told
-            return
-        print("stopping when this step is done and saved; Ctrl-C again stops at once", file=sys.stderr)
+        if is_first():
+            print("stopping when this step is done and saved; Ctrl-C again stops at once", file=sys.stderr)
 
     try:
         before = {number: signal.signal(number, wish) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -24,7 +24,6 @@ from vlbench.capfilt.planning import (
 from vlbench.capfilt.writing import write_corpora
 from vlbench.cards import CorpusCard
 from vlbench.chain import Chain, announce
-from vlbench.paths import sha256
 from vlbench.plan import PRETRAINED, Plan
 from vlbench.several import Setting, Several
 from vlbench.stages import stages_of
@@ -48,7 +47,7 @@ class Noisy(NamedTuple):
 
     def made_of(self) -> dict[str, object]:
         """Return what it is, by hash."""
-        files = {f"corpus {name}": sha256(path) for name, path in self.corpus.files().items()}
+        files = {f"corpus {name}": found for name, found in self.corpus.hashes().items()}
         return {**files, "records": len(self.corpus)}
 
 

@@ -73,8 +73,8 @@ class CorpusFeed:
     image is broken is left out of its batch, which is smaller then; ``tell`` hears of each once.
 
     ``groups``: numbers of the examples of each kind, where there are several. A step then has as many of each, as
-    BEiT-3's (Wang et al. 2022, section 3.2), and each goes through its own examples at its own pace, epoch after epoch;
-    of one kind alone the last step of an epoch is smaller.
+    BEiT-3's (Wang et al. 2022, section 3.2), and each goes through its own examples at its own pace, again and again;
+    an epoch is over when the slowest has shown all of its own. Of one kind alone its last step is smaller.
     """
 
     def __init__(
@@ -99,8 +99,10 @@ class CorpusFeed:
                 f"a batch of {recipe.batch} has no room for {len(groups)} kinds of examples", "--set batch=..."
             )
         self._orders = [self._order(numbers, place, len(groups)) for place, numbers in enumerate(groups)]
-        self.count = sum(order.epoch for order in self._orders)
-        self.per_epoch = -(-self.count // recipe.batch)
+        self.per_epoch = max(-(-order.epoch // order.batch) for order in self._orders)
+        alone = len(self._orders) == 1
+        self.count = self._orders[0].epoch if alone else self.per_epoch * recipe.batch
+        """Examples that an epoch shows; of several kinds some are shown more than once."""
 
     def _order(self, numbers: range, place: int, groups: int) -> _Order:
         """Say in what order one of the groups is gone through, and how many of it a step has."""
@@ -138,8 +140,6 @@ class CorpusFeed:
 
     def examples_until(self, step: int) -> int:
         """Count the examples that were due before a step; those that could not be read among them."""
-        if len(self._orders) > 1:
-            return step * self.recipe.batch
         epochs, rest = divmod(step, self.per_epoch)
         return epochs * self.count + min(rest * self.recipe.batch, self.count)
 
@@ -151,11 +151,13 @@ class CorpusFeed:
         """
         made: list[tuple[Batch | None, list[Lost]]] = []
         shares = [self._shared(self._drawn(order, step)) for order in self._orders]
+        # what is drawn for pictures: groups come to their ends at different steps, even within one
+        draw = step // self.per_epoch if len(self._orders) == 1 else step
         for part in range(self.recipe.accumulate):
             for drawn in shares:
                 cut = np.array_split(drawn, self.recipe.accumulate)[part]
                 examples = [self._example(number, epoch) for number, epoch in cut.tolist()]
-                made += [self._batch(some, int(cut[0, 1])) for some in self._by_kind(examples)]
+                made += [self._batch(some, draw) for some in self._by_kind(examples)]
         return [batch for batch, _ in made if batch is not None], [lost for _, some in made for lost in some]
 
     def _drawn(self, order: _Order, step: int) -> NDArray[np.int64]:

@@ -7,6 +7,7 @@ pairs share are held, and encoded, once.
 from __future__ import annotations
 
 import hashlib
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -225,8 +226,18 @@ def ahead(build: Callable[[int], Built], first: int, last: int, workers: int) ->
         num_workers=workers,
         prefetch_factor=4 if workers else None,
         pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_left_to_the_parent,
         generator=torch.Generator(),  # else it draws from the one of dropout, once more whenever a run goes on
     )
+
+
+def _left_to_the_parent(worker: int) -> None:
+    """Let a signal to all processes of a command be the parent's to act on: it may want its batches to the step's end.
+
+    Workers end when it lets go of them, or is gone.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class _Steps(Dataset[Built]):
