@@ -77,7 +77,7 @@ def test_broken_and_missing_pictures_are_named(command: Command, tmp_path: Path)
     done = command("data", "check", card, "--data", tmp_path)
     assert done.code == 3
     assert "images that are not here: noise-corpus:7.png" in done.err
-    assert "images that cannot be decoded: noise-corpus:3.png" in done.err
+    assert "images that cannot be decoded: noise-corpus:3.png (" in done.err
 
 
 def test_a_list_that_is_cut_is_refused(command: Command, tmp_path: Path) -> None:

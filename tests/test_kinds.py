@@ -120,6 +120,9 @@ def test_objectives_that_the_corpora_have_nothing_for_are_told(command: Command,
     assert "nothing was learned by image_qa" in record["note"]
     assert set(record["losses"]) == {"matching"}
     command(*typed, "--set", "losses=matching:-1").refused(2, "losses")
+    done = command(*typed, "--set", "losses=matching")
+    done.refused(2, "'matching' has no value")
+    assert "write matching:1" in done.err
 
 
 class Listed:

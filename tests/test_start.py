@@ -55,6 +55,13 @@ def test_of_several_methods_those_whose_run_it_is_not_are_left_out(command: Comm
     command("evaluate", "vilbert,mcan", "vqa", *start).refused(2, "vilbert cannot start from")
 
 
+def test_a_run_that_was_stopped_is_told_from_one_that_is_not_there(command: Command, lxmert_run: Path) -> None:
+    (lxmert_run / "record.json").rename(lxmert_run / "begun.json")
+    done = command("evaluate", "lxmert", "vqa", "--start", f"run:{lxmert_run.name}", "--dry-run")
+    done.refused(2, lxmert_run, "was begun and has not ended")
+    assert "the command that began it again" in done.err
+
+
 def test_a_run_without_weights_is_refused(command: Command, lxmert_run: Path) -> None:
     start = ("--start", f"run:{lxmert_run.name}", "--dry-run")
     (lxmert_run / "checkpoint" / "weights.safetensors").unlink()

@@ -120,7 +120,7 @@ def _look(corpus: Corpus, name: str, progress: Progress) -> _Looked:
         if readable is None:
             missing.append(key)
         elif not _decodes(readable, key):
-            broken.append(key)
+            broken.append(f"{key} ({readable})")
         progress(images, max(images, len(corpus)), f"images of {name}")
     return _Looked(images, lost)
 

@@ -207,7 +207,9 @@ def parse_setting(text: str) -> tuple[str, Any]:
     if key not in Recipe.model_fields:
         raise Misuse(f"--set: '{key}' is not a recipe key; {nearest(key, list(Recipe.model_fields))}", KEYS)
     if "dict" in str(Recipe.model_fields[key].annotation):
-        pairs = (part.partition(":") for part in value.split(",") if part)
+        pairs = [part.partition(":") for part in value.split(",") if part]
+        if bare := next((name.strip() for name, mark, _ in pairs if not mark), ""):
+            raise Misuse(f"--set {key}: '{bare}' has no value", f"write {bare}:1, several as a:1,b:0.5")
         return key, {name.strip(): _plain(weight) for name, _, weight in pairs}
     if "tuple" in str(Recipe.model_fields[key].annotation):
         return key, tuple(part for part in value.split(",") if part)

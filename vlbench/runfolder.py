@@ -139,7 +139,13 @@ def find_run(name: str, out: Path) -> Path:
     exact = [folder for folder in folders if folder.name == name]
     found = exact or [f for f in folders if f.name.startswith(name) or f.name.endswith(name)]
     if not found:
-        close = get_close_matches(name, [folder.name for folder in folders], n=1)
+        begun = [path.parent for path in out.glob(f"*/*/*/{BEGUN}")]
+        if stopped := next((f for f in begun if f not in folders and name in f.name), None):
+            raise Misuse(
+                f"the run {stopped} was begun and has not ended",
+                "wait for it, or give the command that began it again: it goes on where it stopped",
+            )
+        close = get_close_matches(name, [folder.name for folder in folders], n=1, cutoff=0.9)
         hint = f"; did you mean 'run:{close[0]}'?" if close else ""
         raise Misuse(f"no finished run below {out} fits 'run:{name}'{hint}", "see: vlbench list runs")
     if len(found) > 1:

@@ -185,6 +185,31 @@ def test_absent_words_say_where_to_get_them(tmp_path: Path, monkeypatch: pytest.
     assert "huggingface.co/google-bert/bert-nowhere" in fault.value.todo
 
 
+def test_absent_words_are_missed_without_loading_what_would_read_them(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from vlbench.data.words import pretrained_words\ntry: pretrained_words"
+    )
+    code += f"('bert-nowhere', Path({str(tmp_path)!r}))\nexcept Exception as error: print(error, 'transformers' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True)
+    assert "not on this machine" in done.stdout
+    assert done.stdout.split()[-1] == "False"
+
+
+def test_words_of_the_hub_cache_are_found(tmp_path: Path) -> None:
+    place = tmp_path / "models--bert-tiny"
+    (place / "refs").mkdir(parents=True)
+    (place / "refs" / "main").write_text("a1")
+    (place / "snapshots" / "a1").mkdir(parents=True)
+    (place / "snapshots" / "a1" / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\ncat\n")
+    (place / "snapshots" / "a1" / "config.json").write_text('{"model_type": "bert"}')
+    (place / "snapshots" / "a1" / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')
+    code = "import sys; from pathlib import Path; from vlbench.data.words import pretrained_words\n"
+    code += "print(pretrained_words('bert-tiny', Path('nowhere')).encode(['cat'], 5))"
+    told = {**os.environ, "HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, env=told, check=False)
+    assert done.stdout.strip() == "[[2, 5, 3]]", done.stderr
+
+
 def test_words_without_unknown_roles() -> None:
     words = Words("[UNK]\n[CLS]\n[SEP]\ncat\n")
     assert (words.padding, words.mask) == (0, 0)

@@ -202,10 +202,12 @@ def pretrained_words(name: str, folder: Path) -> Words:
     if name in _ELSEWHERE:
         raise Fault(f"the vocabulary of '{name}' is not on this machine", f"put {_ELSEWHERE[name]} into {place}/")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    from transformers import AutoTokenizer
-
     source = str(place) if place.is_dir() else name
     try:
+        if source == name and not _downloaded(name):  # looked for first, as transformers takes long to load
+            raise OSError
+        from transformers import AutoTokenizer
+
         found = AutoTokenizer.from_pretrained(source, local_files_only=True)
         return Words(found.backend_tokenizer.to_str(), source)
     except (OSError, ValueError, AttributeError, ImportError, KeyError):
@@ -220,6 +222,14 @@ def pretrained_words(name: str, folder: Path) -> Words:
             f"the vocabulary of '{name}' is not on this machine",
             f"{here}; published at https://huggingface.co/{owner}{name}; or learn one here: --set tokeniser=train",
         ) from None
+
+
+def _downloaded(name: str) -> bool:
+    """Say whether the Hugging Face cache may hold a vocabulary, without loading what would read it."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    places = [HF_HUB_CACHE, *(os.environ[key] for key in ("TRANSFORMERS_CACHE",) if key in os.environ)]
+    return Path(name).exists() or any((Path(place) / f"models--{name.replace('/', '--')}").is_dir() for place in places)
 
 
 def train_words(texts: Iterable[str], size: int) -> Words:

@@ -68,7 +68,8 @@ CONTROLS = (
 def heading(record: RunRecord) -> str:
     """Name a run by all that decides what it may be compared with."""
     seed = f"seed {record.seed}"
-    return " · ".join((record.method, record.size, record.task, record.dataset, record.basis, seed))
+    stage = (record.recipe.stage,) if record.recipe.stage else ()
+    return " · ".join((record.method, record.size, record.task, *stage, record.dataset, record.basis, seed))
 
 
 def control_lines(record: RunRecord) -> list[Line]:
@@ -196,7 +197,9 @@ def no_score(record: RunRecord) -> list[str]:
     if record.scores:
         return []
     if record.kind == "pretrain":
-        return [f"pre-trained {record.steps:,} steps; go on with: vlbench run ... --start run:{record.id}"]
+        return [
+            f"pre-trained {record.steps:,} steps; go on with: vlbench run {record.method} TASK --start run:{record.id}"
+        ]
     return ["no public answers to score by; its answers-<split>.json is what the evaluation server takes"]
 
 

@@ -105,7 +105,8 @@ def _method(card: ModelCard) -> str:
             *_pairs("modules", card.modules.items()),
             *_pairs("answers", _able(card)),
             *_pairs("sizes (--size NAME)", [(name, _settings(size)) for name, size in card.sizes.items()]),
-            *_pairs("pre-training", [(key, words(value)) for key, value in _flat(card.pretrain)]),
+            *_pairs("pre-training", [(key, words(value)) for key, value in _flat(card.pretrain) if key != "stage"]),
+            *_pairs("stages of it (--stage NAME; each goes on from the one before)", _stages(card)),
             *_pairs("fine-tuning", [(task, _settings(values)) for task, values in card.finetune.items()]),
             *_pairs("checkpoints (paths below the data folder)", _checkpoints(card)),
             *_pairs("where it knowingly differs", [("-", f"{d.what}: {d.why}") for d in card.departure]),
@@ -158,6 +159,18 @@ def _settings(values: dict[str, Any]) -> str:
         f"{key} ({_settings(value)})" if isinstance(value, dict) else f"{key} {words(value)}"
         for key, value in values.items()
     )
+
+
+def _stages(card: ModelCard) -> list[tuple[str, str]]:
+    """Say of each stage what it is for, and what it has of its own."""
+    pairs = []
+    for stage in card.pretrain.get("stage", ()):
+        own = {key: value for key, value in stage.items() if key not in ("name", "about", "only_for", "command")}
+        limits = f"for {stage['only_for']} alone" if "only_for" in stage else ""
+        limits = f"made by vlbench {stage['command']}" if "command" in stage else limits
+        told = [stage.get("about", ""), limits, _settings(own)]
+        pairs.append((stage["name"], "; ".join(part for part in told if part)))
+    return pairs
 
 
 def _flat(values: dict[str, Any]) -> list[tuple[str, object]]:
