@@ -186,10 +186,9 @@ def test_absent_words_say_where_to_get_them(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_absent_words_are_missed_without_loading_what_would_read_them(tmp_path: Path) -> None:
-    code = (
-        "import sys; from pathlib import Path; from vlbench.data.words import pretrained_words\ntry: pretrained_words"
-    )
-    code += f"('bert-nowhere', Path({str(tmp_path)!r}))\nexcept Exception as error: print(error, 'transformers' in sys.modules)"
+    lines = ("import sys", "from pathlib import Path", "from vlbench.data.words import pretrained_words")
+    asks = ("try:", f"    pretrained_words('bert-nowhere', Path({str(tmp_path)!r}))", "except Exception as error:")
+    code = "\n".join((*lines, *asks, "    print(error, 'transformers' in sys.modules)"))
     done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True)
     assert "not on this machine" in done.stdout
     assert done.stdout.split()[-1] == "False"
