@@ -210,7 +210,9 @@ def _check_kinds(plan: Plan, model: Model, cards: tuple[CorpusCard, ...]) -> Non
             stage = f"the stage {plan.recipe.stage} of {plan.model.id}" if plan.recipe.stage else plan.model.id
             raise Misuse(
                 f"{card.id} holds {card.kind} alone, and {stage} learns from {' and '.join(model.learns_from)}",
-                "name other corpora: --set corpora=...; vlbench list corpora",
+                "give each stage its own, by a command each: --stage ... --set corpora=...; then --start run:ID"
+                if plan.recipe.stage
+                else "name other corpora: --set corpora=...; vlbench list corpora",
             )
 
 

@@ -1,7 +1,7 @@
 """What a step of pre-training costs with a small and a large corpus, and with few and many steps.
 
 ``python tests/benchmarks/test_pretraining_cost.py`` pre-trains at full size: CoCa on pixels in tars, LXMERT on stored
-regions, corpora of 20,000 and 400,000 images of their own, 60 and 240 steps; every run in a process of its own, the
+regions, corpora of 20,000 and 400,000 images of their own, 40 and 160 steps; every run in a process of its own, the
 rounds taking turns. It ends with 1 where a step on the larger corpus takes over a fifth more, or where the larger
 corpus or many steps need over a twentieth more memory. Memory is what a process has of its own, at most: not the pages
 of mapped files, which the system takes back when it wants them. Under pytest corpora and steps are few and no time is
@@ -41,7 +41,7 @@ from vlbench.data.transforms import Transform
 from vlbench.data.words import train_words
 from vlbench.recipe import Recipe
 
-SIZES, STEPS, ROUNDS, BATCH = (20_000, 400_000), (60, 240), 3, 32
+SIZES, STEPS, ROUNDS, BATCH = (20_000, 400_000), (40, 160), 3, 32
 SLOWER, LARGER = 1.2, 1.05
 """What a larger corpus, or more steps, may cost in time and memory."""
 SHARD, SIDE, REGIONS, FEATURES = 10_000, 32, 8, 64
