@@ -73,7 +73,7 @@ class CorpusFeed:
     image is broken is left out of its batch, which is smaller then; ``tell`` hears of each once.
 
     ``groups``: numbers of the examples of each kind, where there are several. A step then has as many of each, as
-    BEiT-3's (Wang et al. 2022, section 3.2), and each goes through its own examples at its own pace, again and again;
+    BEiT-3's (Wang et al. 2022, section 2.3), and each goes through its own examples at its own pace, again and again;
     an epoch is over when the slowest has shown all of its own. Of one kind alone its last step is smaller.
     """
 

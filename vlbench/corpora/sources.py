@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
@@ -93,11 +94,9 @@ def known_sha256(path: Path) -> str:
     folder = make_folder(cache_root() / "hashes")
     kept = folder / hashlib.sha256(f"{source.path} {source.size} {source.modified}".encode()).hexdigest()[:32]
     with FileLock(f"{kept}.lock"):  # of several processes one reads the file
-        try:
+        with suppress(OSError, ValueError):  # not hashed yet, or what was kept is damaged
             if re.fullmatch("[0-9a-f]{64}", found := kept.read_text(encoding="utf-8")):
                 return found
-        except (OSError, ValueError):
-            pass  # not hashed yet, or what was kept is damaged
         found = sha256(path)
         source.check()
         write_text(kept, found)

@@ -1,4 +1,4 @@
-"""The keys of a region-feature file's images, and which row has which: 20 bytes an image beside its key, not 200.
+"""The keys of a region-feature file's images, and which row has which: 20 bytes an image beside its key, not 120.
 
 A corpus may have millions of images, and every worker process looks them up. Kept are the bytes of all keys, one after
 the other, and their hashes in order; a key is found by its hash and compared with what is kept.
